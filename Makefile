@@ -1,0 +1,31 @@
+# Every target makes .venv itself, from the pinned lock file.
+PYTHON ?= python3
+READY := .venv/ready
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.PHONY: repro test check
+
+## From nothing to a trained and measured router
+repro: $(READY)
+	dvc repro
+	python -m toolforge.summary metrics models/adapter
+
+## The tests, the slow ones included
+test: $(READY)
+	pytest
+
+## Format, lint, types, and who imports whom
+check: $(READY)
+	ruff format --check src tests
+	ruff check src tests
+	mypy
+	lint-imports
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "error: Python 3.11 or newer is needed as '$(PYTHON)'; install it, or run make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@command -v git >/dev/null || { echo "error: git is needed; install it (Debian: apt-get install git)" >&2; exit 1; }
+	@command -v c++ >/dev/null || command -v g++ >/dev/null || { echo "error: a C++ compiler is needed for llama-cpp-python; install one (Debian: apt-get install build-essential)" >&2; exit 1; }
+	@$(PYTHON) -m venv .venv || { echo "error: '$(PYTHON) -m venv' failed; install it (Debian: apt-get install python3-venv)" >&2; exit 1; }
+	.venv/bin/pip install --quiet --disable-pip-version-check -r requirements.lock
+	.venv/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $(READY)

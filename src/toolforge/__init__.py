@@ -1,0 +1,1 @@
+"""ToolForge trains a small language model to route an agent's queries to its tools."""

@@ -1,0 +1,79 @@
+"""Runs the calls whose result a label can be checked by: calculator and unit_converter."""
+
+import ast
+import math
+from collections.abc import Callable
+from functools import cache
+
+import pint
+from simpleeval import SimpleEval
+
+from toolforge.records import ToolCall
+
+FUNCTIONS: dict[str, Callable[..., float]] = {
+    "sqrt": math.sqrt, "factorial": math.factorial, "log": math.log, "log10": math.log10, "log2": math.log2,
+    "sin": math.sin, "cos": math.cos, "tan": math.tan, "floor": math.floor, "ceil": math.ceil, "gcd": math.gcd,
+    "round": round, "abs": abs,
+}  # fmt: skip
+
+
+def calculate(expression: str) -> float:
+    """The value of an arithmetic expression: + - * / // ** %, parentheses and FUNCTIONS.
+
+    Raises ValueError with the reason where it does not run or gives no finite number.
+    """
+    evaluator = SimpleEval(functions=FUNCTIONS, names={"pi": math.pi, "e": math.e})
+    # ^ would be a bitwise xor: a label that means a power has to say **.
+    evaluator.operators.pop(ast.BitXor, None)
+    try:
+        value = evaluator.eval(expression)
+        finite = isinstance(value, int | float) and math.isfinite(value)
+    except Exception as error:  # simpleeval lets whatever the expression raises through
+        raise ValueError(f"expression {expression!r} does not run: {error}") from None
+    if not finite:
+        raise ValueError(f"expression {expression!r} gives no finite number")
+    return float(value)
+
+
+@cache
+def _registry() -> pint.UnitRegistry[float]:
+    return pint.UnitRegistry(autoconvert_offset_to_baseunit=True)
+
+
+# How people name a unit where pint's own name is another.
+SPOKEN = {"celsius": "degC", "fahrenheit": "degF", "tonnes": "metric_ton", "calories": "calorie"}
+
+
+def unit(name: str) -> pint.Unit:
+    """The pint unit of a spoken name: "miles per hour", "square feet", "celsius". Raises ValueError for none."""
+    words = [_word(part.strip()) for part in SPOKEN.get(name, name).split(" per ")]
+    try:
+        return _registry().parse_units(" / ".join(words))
+    except Exception as error:  # pint raises errors of many unrelated types for a bad name
+        raise ValueError(f"unit {name!r} is unknown: {error}") from None
+
+
+def _word(name: str) -> str:
+    first, _, rest = name.partition(" ")
+    power = {"square": 2, "cubic": 3}.get(first)
+    return f"{rest.replace(' ', '_')}**{power}" if power and rest else name.replace(" ", "_")
+
+
+def convert(value: float, source: str, target: str) -> float:
+    """`value` of one unit in another. Raises ValueError where they do not convert."""
+    try:
+        return float(_registry().Quantity(value, unit(source)).to(unit(target)).magnitude)
+    except pint.DimensionalityError as error:
+        raise ValueError(f"{source} do not convert to {target}: {error}") from None
+
+
+def run(call: ToolCall) -> float | None:
+    """The value of a call that can be run here, None for other tools. Raises ValueError where it does not run."""
+    arguments = call.arguments
+    if call.name == "calculator":
+        return calculate(str(arguments["expression"]))
+    if call.name == "unit_converter":
+        value = arguments["value"]
+        assert isinstance(value, int | float)
+        return convert(value, str(arguments["from"]), str(arguments["to"]))
+    return None

@@ -1,0 +1,1 @@
+"""One module a stage of dvc.yaml. They speak through files only."""

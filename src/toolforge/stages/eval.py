@@ -1,0 +1,105 @@
+"""eval: answer every row greedily and score the answers."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pydantic import Field
+
+from toolforge import scoring, student
+from toolforge.errors import InputError, run
+from toolforge.params import Params, load_params
+from toolforge.prompt import parse
+from toolforge.records import Prediction, Question, read_jsonl, write_json, write_jsonl, write_text
+from toolforge.student import Student, StudentParams
+
+
+class EvalParams(Params):
+    """How many queries are answered at once, and the longest answer in tokens."""
+
+    batch_size: int = Field(gt=0)
+    max_new_tokens: int = Field(gt=0)
+
+
+def evaluate(model: Student, questions: Sequence[Question], params: EvalParams) -> list[Prediction]:
+    """A prediction for each question, in their order. The answer counts as parsed only if its calls fit the catalogue."""
+    answers = student.generate(
+        model, [question.query for question in questions], params.batch_size, params.max_new_tokens
+    )
+    predictions = []
+    for number, (question, answer) in enumerate(zip(questions, answers, strict=True), 1):
+        calls = parse(answer.text)
+        predictions.append(
+            Prediction(
+                id=str(number if question.id is None else question.id),
+                query=question.query,
+                calls=question.calls,
+                predicted=calls if calls is not None and not model.catalogue.fault(calls) else None,
+                answer=answer.text,
+                confidence=round(answer.confidence, 6),
+            )
+        )
+    return predictions
+
+
+def score(questions: Sequence[Question], predictions: Sequence[Prediction], classes: Sequence[str]) -> dict[str, Any]:
+    """The scores over all rows, by class and, where rows have one, by suite; only the number of rows where none has gold."""
+    if all(prediction.calls is None for prediction in predictions):
+        return {"rows": len(predictions)}
+    result = scoring.scores(predictions, classes)
+    for key, of in (
+        ("by_suite", lambda question: question.suite),
+        ("by_unseen_entities", lambda question: "unseen" if question.unseen_entities else ""),
+    ):
+        names = sorted({of(question) for question in questions} - {""})
+        parts = {name: [p for q, p in zip(questions, predictions, strict=True) if of(q) == name] for name in names}
+        if parts:
+            result[key] = {name: scoring.accuracies(part) for name, part in parts.items()}
+    return result
+
+
+def load_questions(path: Path) -> list[Question]:
+    """The rows of a file of examples. Raises InputError for a line that is none, and for an empty file."""
+    questions = [question for _, question in read_jsonl(path, Question)]
+    if not questions:
+        raise InputError(f"{path}: no row to answer")
+    return questions
+
+
+def main() -> None:
+    """Answer FILE, and a hard test beside it; write OUT/eval.json, the predictions, and the confusion of classes."""
+    parser = argparse.ArgumentParser(prog="toolforge.stages.eval", description=__doc__)
+    parser.add_argument("adapter", type=Path)
+    parser.add_argument("file", type=Path, help="examples; without `calls` they are only answered")
+    parser.add_argument("out", type=Path, help="folder for eval.json")
+    parser.add_argument("--hard-test", type=Path, help="a second file, scored under hard_test")
+    parser.add_argument("--predictions", type=Path, help="folder for the predictions, OUT unless given")
+    paths = parser.parse_args()
+    params = load_params("eval", EvalParams)
+    quantization = load_params("student", StudentParams).quantization
+    files = {"": load_questions(paths.file)}
+    if paths.hard_test:
+        files["hard_"] = load_questions(paths.hard_test)
+    student.quiet()
+    student.keep_memory()
+    model = student.load_student(paths.adapter, quantization)
+    classes = model.catalogue.classes
+    results = {}
+    for prefix, questions in files.items():
+        predictions = evaluate(model, questions, params)
+        results[f"{prefix}test"] = score(questions, predictions, classes)
+        write_jsonl((paths.predictions or paths.out) / f"{prefix}predictions.jsonl", predictions)
+        if not prefix:
+            confusion = pd.DataFrame(scoring.confusion(predictions, classes), columns=["actual", "predicted"])
+            write_text(paths.out / "plots" / "confusion.csv", confusion.to_csv(index=False, lineterminator="\n"))
+    test = results.pop("test")
+    write_json(paths.out / "eval.json", {**test, **results})
+    print(
+        f"eval: {sum(len(questions) for questions in files.values())} rows answered; scores in {paths.out / 'eval.json'}"
+    )
+
+
+if __name__ == "__main__":
+    run(main)

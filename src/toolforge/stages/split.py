@@ -1,0 +1,261 @@
+"""split: merge all labelled rows, clean them, and cut them by group into train, val, test and hard_test."""
+
+import argparse
+import hashlib
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+from scipy.cluster.hierarchy import DisjointSet
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+from toolforge import execute
+from toolforge.errors import InputError, run
+from toolforge.params import Params, load_params
+from toolforge.records import Example, class_of, read_jsonl, write_json, write_jsonl
+from toolforge.tools import Catalogue, load_tools
+
+SPLITS = ("train", "val", "test", "hard_test")
+AUTHORED = "authored"
+
+
+class SplitParams(Params):
+    """How many authored rows each split takes, and from which cosine of character n-grams two queries are near
+    duplicates. `entities` names the arguments whose values make a test row seen or unseen.
+    """
+
+    seed: int
+    near_duplicate: float = Field(gt=0, le=1)
+    test_per_class: int = Field(gt=0)
+    hard_test_per_suite: int = Field(gt=0)
+    val_per_class: int = Field(gt=0)
+    val_per_suite: int = Field(ge=0)
+    entities: list[str]
+
+
+@dataclass(frozen=True)
+class Row:
+    """An example and the file and line that it stands in."""
+
+    where: str
+    example: Example
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The rows of each split, and how many rows were dropped for which reason."""
+
+    rows: dict[str, list[Example]]
+    dropped: dict[str, int]
+
+
+def split(rows: Sequence[Row], catalogue: Catalogue, params: SplitParams) -> Splits:
+    """Cut the rows, best source first in `rows`, so that no group and no near duplicate stands on both sides.
+
+    Only authored rows come into val, test and hard_test; hard_test takes those with a suite. Raises InputError, naming file
+    and line, for a label that breaks the catalogue or does not run, and for a leak from train into any other split.
+    """
+    checked = [_check(row, catalogue) for row in rows]
+    dropped: dict[str, int] = {}
+    kept = _resolve(checked, dropped)
+    kept, near = _drop_near_duplicates(kept, params.near_duplicate, dropped)
+    cut = _cut(_join(kept, near), params)
+    leaks = [
+        (a, b)
+        for a, b, _ in near
+        if "train" in (cut[a.example.id], cut[b.example.id]) and cut[a.example.id] != cut[b.example.id]
+    ]
+    if leaks:
+        held, trained = leaks[0]
+        raise InputError(
+            f"{held.where}: near duplicate of {trained.where} on the other side of the split; give both one group or drop one"
+        )
+    parts: dict[str, list[Example]] = {name: [] for name in SPLITS}
+    for row in kept:
+        parts[cut[row.example.id]].append(row.example)
+    _refuse_crossing_groups(parts)
+    train = "\n".join(example.query.casefold() for example in parts["train"])
+    parts["test"] = [_mark_unseen(example, train, params.entities) for example in parts["test"]]
+    return Splits(parts, dropped)
+
+
+def _check(row: Row, catalogue: Catalogue) -> Row:
+    fault = catalogue.fault(row.example.calls)
+    if not fault:
+        try:
+            for call in row.example.calls:
+                execute.run(call)
+        except ValueError as error:
+            fault = str(error)
+    if fault:
+        raise InputError(f"{row.where}: {fault}")
+    return Row(row.where, row.example.model_copy(update={"calls": catalogue.canonical(row.example.calls)}))
+
+
+def normal(query: str) -> str:
+    """The query without case, marks and extra spaces: what makes two rows exact duplicates. Marks between digits
+    and signs of arithmetic stay, since they carry meaning.
+    """
+    return " ".join(re.sub(r"[?!\"'“”‘’,;:]+(?=\s|$)|[.]+(?=\s|$)", " ", query.casefold()).split())
+
+
+def _resolve(rows: Sequence[Row], dropped: dict[str, int]) -> list[Row]:
+    by_query: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        by_query[normal(row.example.query)].append(row)
+    kept = []
+    for same in by_query.values():
+        best = [row for row in same if row.example.source == same[0].example.source]
+        if any(row.example.calls != best[0].example.calls for row in best):
+            _count(dropped, "contradictory", len(same))
+            continue
+        kept.append(same[0])
+        for row in same[1:]:
+            _count(dropped, "duplicate" if row.example.calls == same[0].example.calls else "outvoted", 1)
+    return kept
+
+
+Pair = tuple[Row, Row, float]
+
+
+def _drop_near_duplicates(
+    rows: Sequence[Row], threshold: float, dropped: dict[str, int]
+) -> tuple[list[Row], list[Pair]]:
+    """Without the later row of each near-duplicate pair of one class; and the pairs that are left."""
+    pairs = near_pairs([row.example.query for row in rows], threshold)
+    gone: set[int] = set()
+    for first, second, _ in pairs:
+        if first not in gone and _class(rows[first]) == _class(rows[second]) and second not in gone:
+            gone.add(second)
+    _count(dropped, "near_duplicate", len(gone))
+    kept = [row for number, row in enumerate(rows) if number not in gone]
+    return kept, [(rows[a], rows[b], s) for a, b, s in pairs if a not in gone and b not in gone]
+
+
+def near_pairs(queries: Sequence[str], threshold: float) -> list[tuple[int, int, float]]:
+    """The pairs (i, j, cosine), i < j, in order, whose character n-grams of 2 to 4 have a cosine of at least `threshold`."""
+    if len(queries) < 2:
+        return []
+    vectors = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), dtype=np.float32).fit_transform(queries)
+    pairs = []
+    # In blocks: the product of all rows at once would hold most of n * n values.
+    for start in range(0, len(queries), 500):
+        block = (vectors[start : start + 500] @ vectors.T).tocoo()
+        close = block.data >= threshold
+        for i, j, cosine in zip(block.row[close] + start, block.col[close], block.data[close], strict=True):
+            if i < j:
+                pairs.append((int(i), int(j), float(cosine)))
+    return sorted(pairs)
+
+
+def _join(rows: Sequence[Row], near: Sequence[Pair]) -> list[list[Row]]:
+    """The rows in families: one group each, and groups with a near duplicate between them together."""
+    groups = DisjointSet(row.example.group for row in rows)
+    for first, second, _ in near:
+        groups.merge(first.example.group, second.example.group)
+    families: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        families[str(groups[row.example.group])].append(row)
+    return list(families.values())
+
+
+def _cut(families: Iterable[list[Row]], params: SplitParams) -> dict[str, str]:
+    """The split of each row by id. Families are taken in the order of their hash, so that a new row moves no other."""
+    taken: Counter[tuple[str, str]] = Counter()
+    cut = {}
+    for family in sorted(families, key=lambda family: _hash(f"{params.seed}/{family[0].example.group}")):
+        part = "train"
+        suites = {row.example.suite for row in family}
+        if all(row.example.source == AUTHORED for row in family) and len(suites) == 1:
+            suite = suites.pop()
+            kind = suite or _class(family[0])
+            quotas = (
+                (("hard_test", params.hard_test_per_suite), ("val", params.val_per_suite))
+                if suite
+                else (("test", params.test_per_class), ("val", params.val_per_class))
+            )
+            part = next((name for name, quota in quotas if taken[name, kind] < quota), "train")
+            taken[part, kind] += len(family)
+        cut.update({row.example.id: part for row in family})
+    return cut
+
+
+def _refuse_crossing_groups(parts: dict[str, list[Example]]) -> None:
+    home: dict[str, str] = {}
+    for name, examples in parts.items():
+        for example in examples:
+            if home.setdefault(example.group, name) != name:
+                raise InputError(f"group {example.group!r} stands in {home[example.group]} and {name}")
+
+
+def _mark_unseen(example: Example, train: str, entities: Sequence[str]) -> Example:
+    values = [
+        str(call.arguments[key]).casefold() for call in example.calls for key in entities if key in call.arguments
+    ]
+    unseen = bool(values) and not any(value in train for value in values)
+    return example.model_copy(update={"unseen_entities": unseen})
+
+
+def _class(row: Row) -> str:
+    return class_of(row.example.calls)
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _count(counts: dict[str, int], reason: str, n: int) -> None:
+    counts[reason] = counts.get(reason, 0) + n
+
+
+def report(splits: Splits) -> dict[str, Any]:
+    """The counts by split, class, source and suite, and what was dropped."""
+
+    def count(examples: Sequence[Example]) -> dict[str, Any]:
+        return {
+            "rows": len(examples),
+            "by_class": dict(sorted(Counter(class_of(example.calls) for example in examples).items())),
+            "by_source": dict(sorted(Counter(example.source for example in examples).items())),
+            "by_suite": dict(sorted(Counter(example.suite for example in examples if example.suite).items())),
+            "unseen_entities": sum(example.unseen_entities for example in examples),
+        }
+
+    return {**{name: count(examples) for name, examples in splits.rows.items()}, "dropped": splits.dropped}
+
+
+def load_rows(paths: Iterable[Path]) -> list[Row]:
+    """The examples of the files. Raises InputError for a line that is none and for an id that stands twice."""
+    rows: list[Row] = []
+    where: dict[str, str] = {}
+    for path in paths:
+        for number, example in read_jsonl(path, Example):
+            place = f"{path}:{number}"
+            if example.id in where:
+                raise InputError(f"{place}: id {example.id!r} stands at {where[example.id]} already")
+            where[example.id] = place
+            rows.append(Row(place, example))
+    return rows
+
+
+def main() -> None:
+    """Read the authored files, the teacher's labels and the seeds; write the splits and the counts."""
+    parser = argparse.ArgumentParser(prog="toolforge.stages.split", description=__doc__)
+    for name in ("tools", "authored", "teacher", "seeds", "out", "counts"):
+        parser.add_argument(name, type=Path)
+    paths = parser.parse_args()
+    params = load_params("split", SplitParams)
+    files = [*sorted(paths.authored.glob("*.jsonl")), paths.teacher, paths.seeds]
+    splits = split(load_rows(files), load_tools(paths.tools), params)
+    for name, examples in splits.rows.items():
+        write_jsonl(paths.out / f"{name}.jsonl", examples)
+    write_json(paths.counts, report(splits))
+    print("split:", ", ".join(f"{len(examples)} {name}" for name, examples in splits.rows.items()))
+
+
+if __name__ == "__main__":
+    run(main)

