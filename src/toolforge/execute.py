@@ -1,13 +1,15 @@
-"""Runs the calls whose result a label can be checked by: calculator and unit_converter."""
+"""Runs the calls whose result a label can be checked by: calculator, unit_converter and datetime."""
 
 import ast
 import math
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import cache
 
 import pint
 from simpleeval import SimpleEval
 
+from toolforge import clock
 from toolforge.records import ToolCall
 
 FUNCTIONS: dict[str, Callable[..., float]] = {
@@ -67,8 +69,12 @@ def convert(value: float, source: str, target: str) -> float:
         raise ValueError(f"{source} do not convert to {target}: {error}") from None
 
 
-def run(call: ToolCall) -> float | None:
-    """The value of a call that can be run here, None for other tools. Raises ValueError where it does not run."""
+def run(call: ToolCall, now: datetime | None = None) -> float | str | None:
+    """The value of a call that can be run here: a number, or a date or time in ISO 8601.
+
+    `now` is the moment that datetime calls count from: any aware datetime, else the clock's. None for other tools, and
+    for a date that is left in the user's own words. Raises ValueError where the call does not run.
+    """
     arguments = call.arguments
     if call.name == "calculator":
         return calculate(str(arguments["expression"]))
@@ -76,4 +82,6 @@ def run(call: ToolCall) -> float | None:
         value = arguments["value"]
         assert isinstance(value, int | float)
         return convert(value, str(arguments["from"]), str(arguments["to"]))
+    if call.name == "datetime":
+        return clock.answer(arguments, now or datetime.now(UTC))
     return None

@@ -164,10 +164,11 @@ def load_student(folder: Path, quantization: Literal["nf4", "none"]) -> Student:
         raise InputError(f"{folder / ROUTING}: {first_fault(error)}") from None
     except (ValueError, KeyError) as error:
         raise InputError(f"{folder}: no trained adapter: {error}") from None
-    model = PeftModel.from_pretrained(load_base(str(base), quantization), str(folder))
-    if model.device.type == "cpu" and quantization == "nf4":
+    plain = load_base(str(base), quantization)
+    if plain.device.type == "cpu" and quantization == "nf4":
         # The same weights, unpacked once: on a CPU, NF4 is unpacked anew for every token otherwise.
-        model.base_model.model = model.base_model.model.dequantize()
+        plain = plain.dequantize()
+    model = PeftModel.from_pretrained(plain, str(folder))
     tokenizer = load_tokenizer(str(folder))
     return Student(model.eval(), tokenizer, prompt, catalogue)
 

@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 from datasets import Dataset
 from peft import LoraConfig, PeftModel
+from peft.helpers import disable_input_dtype_casting
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.trainer_utils import get_last_checkpoint
 from trl import SFTConfig, SFTTrainer
@@ -55,10 +56,12 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
         """The mean negative log-likelihood of the completion's tokens, over all of them in the optimizer's batch."""
         labels = inputs.pop("labels")[:, 1:]
         base = self.accelerator.unwrap_model(model).get_base_model()
-        hidden = base.model(**inputs, use_cache=False).last_hidden_state[:, :-1]
         said = labels != -100
-        logits = base.lm_head(hidden[said]).float()
-        total = torch.nn.functional.cross_entropy(logits, labels[said], reduction="sum")
+        # accelerate wraps the outer model's forward alone, which this goes past.
+        with self.accelerator.autocast():
+            hidden = base.model(**inputs, use_cache=False).last_hidden_state[:, :-1]
+            logits = base.lm_head(hidden[said])
+        total = torch.nn.functional.cross_entropy(logits.float(), labels[said], reduction="sum")
         return total / (said.sum() if num_items_in_batch is None else num_items_in_batch)
 
 
@@ -92,7 +95,14 @@ def train(
         if "target_modules" in str(error) or "arget modules" in str(error):
             raise InputError(f"params.yaml: lora.target_modules: {error}") from None
         raise
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(config.output_dir))
+    # TRL turns a 4-bit base's adapter to bf16, where the small steps at the end of a cosine are rounded away, and peft turns
+    # it back when a run is resumed.
+    for weight in trainer.model.parameters():
+        if weight.requires_grad:
+            weight.data = weight.data.float()
+    # Autocast brings both sides of a LoRA product to one type; peft's own cast of its input to fp32 would be undone at once.
+    with disable_input_dtype_casting(trainer.model):
+        trainer.train(resume_from_checkpoint=get_last_checkpoint(config.output_dir))
     return trainer
 
 
@@ -147,7 +157,11 @@ def summary(trainer: SFTTrainer) -> dict[str, Any]:
 
 
 def _fingerprint(files: Sequence[Path], *settings: Any) -> str:
-    digest = hashlib.sha256(repr(settings).encode())
+    # lora.target_modules is a set, whose order is another in each process.
+    text = json.dumps(
+        settings, sort_keys=True, default=lambda value: sorted(value) if isinstance(value, set) else str(value)
+    )
+    digest = hashlib.sha256(text.encode())
     for file in files:
         digest.update(file.read_bytes())
     return digest.hexdigest()
@@ -180,7 +194,7 @@ def main() -> None:
         bf16=precision == torch.bfloat16,
         fp16=precision == torch.float16,
         use_cpu=not torch.cuda.is_available(),
-        gradient_checkpointing=torch.cuda.is_available(),
+        activation_checkpointing=torch.cuda.is_available(),
         completion_only_loss=True,
         # Batches are drawn at random: grouped by length, those of short answers would be all no_tool.
         remove_unused_columns=False,
@@ -193,12 +207,14 @@ def main() -> None:
     )
     catalogue = load_tools(paths.tools)
     examples = read_rows(paths.train, Example)
-    # By length: a batch of like rows holds little padding, and the loss over all of them is the same.
-    val = sorted(read_rows(paths.val, Example), key=lambda example: len(example.query))
+    val = read_rows(paths.val, Example)
     student.quiet()
     student.keep_memory()
     _keep_checkpoints_of(
-        _fingerprint([paths.train, paths.val], params, prompt, lora.to_dict(), config.to_dict()), paths.checkpoints
+        _fingerprint(
+            [paths.train, paths.val], params.model_dump(), prompt.model_dump(), lora.to_dict(), config.to_dict()
+        ),
+        paths.checkpoints,
     )
     paths.adapter.mkdir(parents=True, exist_ok=True)
     base = student.unpack(params.base, paths.adapter / "base")

