@@ -2,7 +2,7 @@
 
 import argparse
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ class Review(Row):
     confirmed: bool
 
 
-def audit(splits: dict[str, Sequence[Example]], confirmed: set[str], params: AuditParams) -> list[Review]:
+def audit(splits: Mapping[str, Sequence[Example]], confirmed: set[str], params: AuditParams) -> list[Review]:
     """The rows whose out-of-fold class is another than their label's, in the order of cleanlab's self-confidence
     (Northcutt et al. 2021), worst first. No group stands on both sides of a fold.
     """
