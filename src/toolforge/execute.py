@@ -2,7 +2,7 @@
 
 import ast
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import cache
 
@@ -11,6 +11,7 @@ from simpleeval import SimpleEval
 
 from toolforge import clock
 from toolforge.records import ToolCall
+from toolforge.tools import Catalogue
 
 FUNCTIONS: dict[str, Callable[..., float]] = {
     "sqrt": math.sqrt, "factorial": math.factorial, "log": math.log, "log10": math.log10, "log2": math.log2,
@@ -84,4 +85,17 @@ def run(call: ToolCall, now: datetime | None = None) -> float | str | None:
         return convert(value, str(arguments["from"]), str(arguments["to"]))
     if call.name == "datetime":
         return clock.answer(arguments, now or datetime.now(UTC))
+    return None
+
+
+def fault(calls: Sequence[ToolCall], catalogue: Catalogue) -> str | None:
+    """What is wrong with the first of a label's calls that breaks the catalogue or does not run, or None."""
+    broken = catalogue.fault(calls)
+    if broken:
+        return broken
+    try:
+        for call in calls:
+            run(call)
+    except ValueError as error:
+        return str(error)
     return None

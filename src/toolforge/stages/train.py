@@ -6,6 +6,8 @@ import json
 import math
 import resource
 import shutil
+import sys
+import sysconfig
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -40,11 +42,23 @@ POSITIVE = (
 )
 
 
+def _completion_loss(head: torch.nn.Module, hidden: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.cross_entropy(head(hidden).float(), labels, reduction="sum")
+
+
 class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
     """TRL's trainer with the same loss, on packed batches, from the logits of the completion's tokens alone.
 
     TRL's own fused head also reckons entropy and top-1 in tiles, which costs a quarter of the speed on 2 cores.
     """
+
+    completion_loss = staticmethod(_completion_loss)
+
+    def compile(self) -> None:
+        """Have torch.compile fuse what stands between the matrix products: a third more speed on 2 cores."""
+        for layer in self.accelerator.unwrap_model(self.model).get_base_model().model.layers:
+            layer.compile(dynamic=True)
+        self.completion_loss = torch.compile(_completion_loss, dynamic=True)
 
     def compute_loss(
         self,
@@ -60,9 +74,13 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
         # accelerate wraps the outer model's forward alone, which this goes past.
         with self.accelerator.autocast():
             hidden = base.model(**inputs, use_cache=False).last_hidden_state[:, :-1]
-            logits = base.lm_head(hidden[said])
-        total = torch.nn.functional.cross_entropy(logits.float(), labels[said], reduction="sum")
+            total = self.completion_loss(base.lm_head, hidden[said], labels[said])
         return total / (said.sum() if num_items_in_batch is None else num_items_in_batch)
+
+
+def can_compile() -> bool:
+    """Whether torch.compile can build a CPU's kernels here: it needs a C++ compiler and Python's headers."""
+    return shutil.which("c++") is not None and Path(sysconfig.get_path("include"), "Python.h").is_file()
 
 
 def train(
@@ -95,6 +113,13 @@ def train(
         if "target_modules" in str(error) or "arget modules" in str(error):
             raise InputError(f"params.yaml: lora.target_modules: {error}") from None
         raise
+    if model.device.type == "cpu":
+        if can_compile():
+            trainer.compile()
+        else:
+            print(
+                "train: a third slower without Python's headers (Debian: apt-get install python3-dev)", file=sys.stderr
+            )
     # TRL turns a 4-bit base's adapter to bf16, where the small steps at the end of a cosine are rounded away, and peft turns
     # it back when a run is resumed.
     for weight in trainer.model.parameters():

