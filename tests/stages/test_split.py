@@ -175,3 +175,16 @@ def test_the_shipped_authored_rows_pass_the_gate(catalogue):
     suites = Counter(example.suite for example in splits.rows["hard_test"])
     assert len(suites) == 13
     assert min(suites.values()) >= 30
+
+
+def test_a_teachers_labels_are_held_to_gold_where_both_exist(rows, catalogue):
+    query, gold = rows[0].example.query, rows[0].example.calls
+    taught = [
+        row(1, query.upper() + "?", [(gold[0].name, gold[0].arguments)], "gemini-x"),
+        row(2, rows[1].example.query, [("weather", {"location": "Paris"})], "gemini-x"),
+        row(3, rows[2].example.query, [], "gemini-x"),
+        row(4, "a query that no one else labelled", [], "gemini-x"),
+    ]
+    (agreement,) = report(split([*rows, *taught], catalogue, PARAMS))["teacher_agreement"].items()
+    assert agreement[0] == "weather"
+    assert (agreement[1]["n"], agreement[1]["tool_agreement"], agreement[1]["call_agreement"]) == (3, 0.6667, 0.3333)

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import Field
 from scipy.cluster.hierarchy import DisjointSet
 
-from toolforge import execute
+from toolforge import execute, scoring
 from toolforge.duplicates import near_pairs, normal
 from toolforge.errors import InputError, run
 from toolforge.params import Params, load_params
@@ -20,6 +20,8 @@ from toolforge.tools import Catalogue, load_tools
 
 SPLITS = ("train", "val", "test", "hard_test")
 AUTHORED = "authored"
+# Sources that are no teacher's: the rows' and the frames' own calls.
+GOLD = (AUTHORED, "template")
 
 
 class SplitParams(Params):
@@ -46,10 +48,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Splits:
-    """The rows of each split, and how many rows were dropped for which reason."""
+    """The rows of each split, how many rows were dropped for which reason, and the pairs (gold, teacher's) of two labels of
+    one query.
+    """
 
     rows: dict[str, list[Example]]
     dropped: dict[str, int]
+    labelled_twice: list[tuple[Example, Example]]
 
 
 def split(rows: Sequence[Row], catalogue: Catalogue, params: SplitParams) -> Splits:
@@ -79,7 +84,7 @@ def split(rows: Sequence[Row], catalogue: Catalogue, params: SplitParams) -> Spl
     _refuse_crossing_groups(parts)
     train = "\n".join(example.query.casefold() for example in parts["train"])
     parts["test"] = [_mark_unseen(example, train, params.entities) for example in parts["test"]]
-    return Splits(parts, dropped)
+    return Splits(parts, dropped, _labelled_twice(checked))
 
 
 def _check(row: Row, catalogue: Catalogue) -> Row:
@@ -103,6 +108,12 @@ def _resolve(rows: Sequence[Row], dropped: dict[str, int]) -> list[Row]:
         for row in same[1:]:
             _count(dropped, "duplicate" if row.example.calls == same[0].example.calls else "outvoted", 1)
     return kept
+
+
+def _labelled_twice(rows: Sequence[Row]) -> list[tuple[Example, Example]]:
+    gold = {normal(row.example.query): row.example for row in rows if row.example.source in GOLD}
+    taught = [(normal(row.example.query), row.example) for row in rows if row.example.source not in GOLD]
+    return [(gold[query], example) for query, example in taught if query in gold]
 
 
 Pair = tuple[Row, Row, float]
@@ -183,7 +194,7 @@ def _count(counts: dict[str, int], reason: str, n: int) -> None:
 
 
 def report(splits: Splits) -> dict[str, Any]:
-    """The counts by split, class, source and suite, and what was dropped."""
+    """The counts by split, class, source and suite, what was dropped, and by class how often a teacher's label is gold's."""
 
     def count(examples: Sequence[Example]) -> dict[str, Any]:
         return {
@@ -194,7 +205,20 @@ def report(splits: Splits) -> dict[str, Any]:
             "unseen_entities": sum(example.unseen_entities for example in examples),
         }
 
-    return {**{name: count(examples) for name, examples in splits.rows.items()}, "dropped": splits.dropped}
+    pairs: dict[str, list[tuple[Example, Example]]] = defaultdict(list)
+    for pair in splits.labelled_twice:
+        pairs[class_of(pair[0].calls)].append(pair)
+    return {
+        **{name: count(examples) for name, examples in splits.rows.items()},
+        "dropped": splits.dropped,
+        "teacher_agreement": {
+            name: {
+                **scoring.share([scoring.tools_match(g.calls, t.calls) for g, t in of], "tool_agreement"),
+                **scoring.share([scoring.calls_match(g.calls, t.calls) for g, t in of], "call_agreement"),
+            }
+            for name, of in sorted(pairs.items())
+        },
+    }
 
 
 def load_rows(paths: Iterable[Path]) -> list[Row]:
