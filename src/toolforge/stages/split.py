@@ -63,9 +63,11 @@ def split(rows: Sequence[Row], catalogue: Catalogue, params: SplitParams) -> Spl
     Only authored rows come into val, test and hard_test; hard_test takes those with a suite. Raises InputError, naming file
     and line, for a label that breaks the catalogue or does not run, and for a leak from train into any other split.
     """
-    checked = [_check(row, catalogue) for row in rows]
+    by_query: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        by_query[normal(row.example.query)].append(_check(row, catalogue))
     dropped: dict[str, int] = {}
-    kept = _resolve(checked, dropped)
+    kept = _resolve(by_query.values(), dropped)
     kept, near = _drop_near_duplicates(kept, params.near_duplicate, dropped)
     cut = _cut(_join(kept, near), params)
     leaks = [
@@ -84,7 +86,7 @@ def split(rows: Sequence[Row], catalogue: Catalogue, params: SplitParams) -> Spl
     _refuse_crossing_groups(parts)
     train = "\n".join(example.query.casefold() for example in parts["train"])
     parts["test"] = [_mark_unseen(example, train, params.entities) for example in parts["test"]]
-    return Splits(parts, dropped, _labelled_twice(checked))
+    return Splits(parts, dropped, _labelled_twice(by_query.values()))
 
 
 def _check(row: Row, catalogue: Catalogue) -> Row:
@@ -94,12 +96,9 @@ def _check(row: Row, catalogue: Catalogue) -> Row:
     return Row(row.where, row.example.model_copy(update={"calls": catalogue.canonical(row.example.calls)}))
 
 
-def _resolve(rows: Sequence[Row], dropped: dict[str, int]) -> list[Row]:
-    by_query: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        by_query[normal(row.example.query)].append(row)
+def _resolve(same_queries: Iterable[list[Row]], dropped: dict[str, int]) -> list[Row]:
     kept = []
-    for same in by_query.values():
+    for same in same_queries:
         best = [row for row in same if row.example.source == same[0].example.source]
         if any(row.example.calls != best[0].example.calls for row in best):
             _count(dropped, "contradictory", len(same))
@@ -110,10 +109,13 @@ def _resolve(rows: Sequence[Row], dropped: dict[str, int]) -> list[Row]:
     return kept
 
 
-def _labelled_twice(rows: Sequence[Row]) -> list[tuple[Example, Example]]:
-    gold = {normal(row.example.query): row.example for row in rows if row.example.source in GOLD}
-    taught = [(normal(row.example.query), row.example) for row in rows if row.example.source not in GOLD]
-    return [(gold[query], example) for query, example in taught if query in gold]
+def _labelled_twice(same_queries: Iterable[list[Row]]) -> list[tuple[Example, Example]]:
+    pairs = []
+    for same in same_queries:
+        gold = [row.example for row in same if row.example.source in GOLD]
+        if gold:
+            pairs += [(gold[-1], row.example) for row in same if row.example.source not in GOLD]
+    return pairs
 
 
 Pair = tuple[Row, Row, float]
