@@ -23,6 +23,7 @@ check: $(READY)
 
 ## Training speed against plain TRL, in one run
 bench: $(READY)
+	GLIBC_TUNABLES=glibc.malloc.hugetlb=1 THP_MEM_ALLOC_ENABLE=1 \
 	python benchmarks/train_speed.py data/split/train.jsonl metrics/train_speed.json
 
 $(READY): requirements.lock pyproject.toml

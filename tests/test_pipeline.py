@@ -44,7 +44,7 @@ def outputs(stage: dict) -> set[str]:
 def test_stages_modules_and_params_have_the_same_names():
     modules = {path.stem for path in (PACKAGE / "stages").glob("*.py")} - {"__init__"}
     assert set(STAGES) == modules
-    assert set(PARAMS) == set(STAGES) | {"student", "prompt", "lora"}
+    assert set(PARAMS) == set(STAGES) | {"student", "prompt", "systems", "lora"}
     assert all(stage["desc"] for stage in STAGES.values())
 
 
@@ -68,7 +68,8 @@ def test_a_stage_lists_the_params_sections_that_it_loads(name):
 @pytest.mark.parametrize("name", STAGES)
 def test_the_paths_of_a_command_are_the_stages_deps_and_outs(name):
     stage = STAGES[name]
-    python, dash_m, module, *arguments = shlex.split(stage["cmd"])
+    words = shlex.split(stage["cmd"])
+    python, dash_m, module, *arguments = words[sum("=" in word for word in words) :]
     assert (python, dash_m, module) == ("python", "-m", f"toolforge.stages.{name}")
     paths = {argument for argument in arguments if "/" in argument}
     declared = set(stage["deps"]) | outputs(stage)

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from toolforge.errors import InputError
-from toolforge.records import first_fault
+from toolforge.records import first_fault, read_yaml
 
 PARAMS = Path("params.yaml")
 
@@ -43,12 +42,9 @@ def load_params(section: str, into: type[T], positive: Sequence[str] = (), **fix
 
 
 def _section(section: str) -> dict[str, Any]:
-    try:
-        document = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{PARAMS}: no such file; run from the repository's root") from None
-    except yaml.YAMLError as error:
-        raise InputError(f"{PARAMS}: not YAML: {error}") from None
+    if not PARAMS.is_file():
+        raise InputError(f"{PARAMS}: no such file; run from the repository's root")
+    document = read_yaml(PARAMS)
     if not isinstance(document, dict) or not isinstance(document.get(section), dict):
         raise InputError(f"{PARAMS}: no section {section!r}")
     return dict(document[section])

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from toolforge.errors import InputError
@@ -118,6 +119,16 @@ def read_jsonl(path: Path, kind: type[R]) -> Iterator[tuple[int, R]]:
 def read_rows(path: Path, kind: type[R]) -> list[R]:
     """All rows of a JSONL file. Raises as read_jsonl does."""
     return [row for _, row in read_jsonl(path, kind)]
+
+
+def read_yaml(path: Path) -> Any:
+    """The document in a YAML file. Raises InputError with the file's name."""
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not YAML: {error}") from None
 
 
 def first_fault(error: ValidationError) -> str:

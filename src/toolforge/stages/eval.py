@@ -83,7 +83,6 @@ def main() -> None:
     if paths.hard_test:
         files["hard_"] = load_questions(paths.hard_test)
     student.quiet()
-    student.keep_memory()
     model = student.load_student(paths.adapter, quantization)
     classes = model.catalogue.classes
     results = {}

@@ -13,8 +13,8 @@ from pydantic import Field, TypeAdapter, ValidationError
 from toolforge import execute
 from toolforge.errors import InputError, run
 from toolforge.params import Params, load_params
-from toolforge.records import Example, Query, Row, ToolCall, class_of, first_fault, write_jsonl
-from toolforge.slots import Value, load_slots, read_yaml
+from toolforge.records import Example, Query, Row, ToolCall, class_of, first_fault, read_yaml, write_jsonl
+from toolforge.slots import Value, load_slots
 from toolforge.tools import Catalogue, load_tools
 
 

@@ -7,7 +7,6 @@ import math
 import resource
 import shutil
 import sys
-import sysconfig
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,9 @@ from typing import Any
 import pandas as pd
 import torch
 from datasets import Dataset
-from peft import LoraConfig, PeftModel
+from peft import LoraConfig
 from peft.helpers import disable_input_dtype_casting
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, TrainerState
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.trainer_utils import get_last_checkpoint
 from trl import SFTConfig, SFTTrainer
 
@@ -27,7 +26,9 @@ from toolforge.params import load_params
 from toolforge.prompt import PromptParams, answer, render
 from toolforge.records import Example, read_rows, write_json, write_text
 from toolforge.student import StudentParams
+from toolforge.systems import SystemsParams, draw, load_systems
 from toolforge.tools import Catalogue, load_tools
+from toolforge.trainer import CompletionTrainer, can_compile
 
 POSITIVE = (
     "r",
@@ -42,73 +43,17 @@ POSITIVE = (
 )
 
 
-def _completion_loss(head: torch.nn.Module, hidden: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    return torch.nn.functional.cross_entropy(head(hidden).float(), labels, reduction="sum")
-
-
-class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
-    """TRL's trainer with the same loss, on packed batches, from the logits of the completion's tokens alone.
-
-    TRL's own fused head also reckons entropy and top-1 in tiles, which costs a quarter of the speed on 2 cores.
-    """
-
-    completion_loss = staticmethod(_completion_loss)
-
-    def compile(self) -> None:
-        """Have torch.compile fuse what stands between the matrix products: a third more speed on 2 cores."""
-        for layer in self.accelerator.unwrap_model(self.model).get_base_model().model.layers:
-            layer.compile(dynamic=True)
-        self.completion_loss = torch.compile(_completion_loss, dynamic=True)
-
-    def compute_loss(
-        self,
-        model: PeftModel,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """The mean negative log-likelihood of the completion's tokens, over all of them in the optimizer's batch."""
-        labels = inputs.pop("labels")[:, 1:]
-        base = self.accelerator.unwrap_model(model).get_base_model()
-        said = labels != -100
-        # accelerate wraps the outer model's forward alone, which this goes past.
-        with self.accelerator.autocast():
-            hidden = base.model(**inputs, use_cache=False).last_hidden_state[:, :-1]
-            total = self.completion_loss(base.lm_head, hidden[said], labels[said])
-        return total / (said.sum() if num_items_in_batch is None else num_items_in_batch)
-
-
-class GiveBackMemory(TrainerCallback):  # type: ignore[misc]
-    """Gives unused memory back every STEPS steps: seldom enough that faulting it in again costs nothing to speak of."""
-
-    STEPS = 50
-
-    def on_step_end(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
-        """As transformers calls it after each optimizer step."""
-        if state.global_step % self.STEPS == 0:
-            student.give_back_memory()
-
-
-def can_compile() -> bool:
-    """Whether torch.compile can build a CPU's kernels here: it needs a C++ compiler and Python's headers."""
-    return shutil.which("c++") is not None and Path(sysconfig.get_path("include"), "Python.h").is_file()
-
-
 def train(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    examples: Sequence[Example],
-    val: Sequence[Example],
-    prompt: PromptParams,
-    catalogue: Catalogue,
+    train_dataset: Dataset,
+    val_dataset: Dataset,
     lora: LoraConfig,
     config: SFTConfig,
 ) -> SFTTrainer:
     """Fine-tune, going on from the last checkpoint in `config.output_dir` where there is one. Returns the trainer
-    with the weights of the lowest validation loss. Raises InputError for no rows and for lora.target_modules that the base lacks.
+    with the weights of the lowest validation loss. Raises InputError for lora.target_modules that the base lacks.
     """
-    if not examples or not val:
-        raise InputError("train: no row to train or to validate on")
     model.set_attn_implementation(packing.PACKED)
     try:
         trainer = CompletionTrainer(
@@ -117,9 +62,8 @@ def train(
             processing_class=tokenizer,
             peft_config=lora,
             data_collator=packing.collate,
-            train_dataset=dataset(examples, prompt, catalogue),
-            eval_dataset=dataset(val, prompt, catalogue),
-            callbacks=[GiveBackMemory()],
+            train_dataset=train_dataset,
+            eval_dataset=val_dataset,
         )
     except ValueError as error:
         if "target_modules" in str(error) or "arget modules" in str(error):
@@ -143,10 +87,12 @@ def train(
     return trainer
 
 
-def dataset(examples: Sequence[Example], prompt: PromptParams, catalogue: Catalogue) -> Dataset:
-    """The examples as TRL's prompt-completion rows."""
+def dataset(examples: Sequence[Example], prompts: Sequence[PromptParams], catalogue: Catalogue) -> Dataset:
+    """The examples, each under its prompt, as TRL's prompt-completion rows. Raises InputError where there is none."""
+    if not examples:
+        raise InputError("train: no row to train or to validate on")
     rows = []
-    for example in examples:
+    for example, prompt in zip(examples, prompts, strict=True):
         asked = render(example.query, prompt, catalogue)
         row: dict[str, Any] = {
             "prompt": asked["conversation"],
@@ -216,11 +162,12 @@ def _keep_checkpoints_of(fingerprint: str, folder: Path) -> None:
 def main() -> None:
     """Read train and val; write the adapter's folder, the loss curves and the run's figures."""
     parser = argparse.ArgumentParser(prog="toolforge.stages.train", description=__doc__)
-    for name in ("tools", "train", "val", "adapter", "checkpoints", "curves", "figures"):
+    for name in ("tools", "systems", "train", "val", "adapter", "checkpoints", "curves", "figures"):
         parser.add_argument(name, type=Path)
     paths = parser.parse_args()
     params = load_params("student", StudentParams)
     prompt = load_params("prompt", PromptParams)
+    foreign = load_params("systems", SystemsParams)
     lora = load_params("lora", LoraConfig, POSITIVE, task_type="CAUSAL_LM")
     precision = student.precision()
     config = load_params(
@@ -245,11 +192,16 @@ def main() -> None:
     catalogue = load_tools(paths.tools)
     examples = read_rows(paths.train, Example)
     val = read_rows(paths.val, Example)
+    prompts = draw(len(examples), prompt, load_systems(paths.systems, catalogue), foreign)
+    train_dataset = dataset(examples, prompts, catalogue)
+    val_dataset = dataset(val, [prompt] * len(val), catalogue)
     student.quiet()
-    student.keep_memory()
     _keep_checkpoints_of(
         _fingerprint(
-            [paths.train, paths.val], params.model_dump(), prompt.model_dump(), lora.to_dict(), config.to_dict()
+            [paths.tools, paths.systems, paths.train, paths.val],
+            *(section.model_dump() for section in (params, prompt, foreign)),
+            lora.to_dict(),
+            config.to_dict(),
         ),
         paths.checkpoints,
     )
@@ -257,7 +209,7 @@ def main() -> None:
     base = student.unpack(params.base, paths.adapter / "base")
     model = student.load_base(base, params.quantization)
     tokenizer = student.load_tokenizer(base)
-    trainer = train(model, tokenizer, examples, val, prompt, catalogue, lora, config)
+    trainer = train(model, tokenizer, train_dataset, val_dataset, lora, config)
     figures = summary(trainer)
     if not math.isfinite(figures["val_loss"] or math.nan):
         raise InputError("train: the loss is not finite; lower train.learning_rate")
