@@ -1,12 +1,15 @@
 """TRL's trainer made fast on a few cores: packed batches, the completion's logits alone, compiled layers."""
 
+import ctypes
 import shutil
+import sys
 import sysconfig
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import PeftModel
+from transformers import TrainerCallback, TrainerState
 from trl import SFTTrainer
 
 
@@ -19,6 +22,20 @@ def _completion_loss(head: torch.nn.Module, hidden: torch.Tensor, labels: torch.
     return torch.nn.functional.cross_entropy(head(hidden).float(), labels, reduction="sum")
 
 
+class GiveBackMemory(TrainerCallback):  # type: ignore[misc]
+    """Gives the kernel what glibc keeps of freed memory and nothing uses, every STEPS steps. Batches of many lengths leave it in
+    pieces: without this a run went from 4.8 GB after 80 steps to 6.4 GB after 700. Only glibc knows the call.
+    """
+
+    STEPS = 20
+
+    def on_step_end(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
+        """As transformers calls it after each optimizer step."""
+        malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+        if malloc_trim and state.global_step % self.STEPS == 0:
+            malloc_trim(0)
+
+
 class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
     """TRL's trainer with the same loss, from the logits of the completion's tokens alone; it takes `packing.collate`'s batches.
 
@@ -27,7 +44,7 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """As SFTTrainer."""
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, callbacks=[GiveBackMemory()], **kwargs)
         self._loss = _completion_loss
 
     def compile(self) -> None:
