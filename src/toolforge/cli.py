@@ -22,7 +22,7 @@ def main() -> None:
 @click.option("--tools", type=click.Path(path_type=Path), default=Path("data/tools.json"), show_default=True)
 @click.option("--labels", type=click.Path(path_type=Path), default=Path("data/LABELS.md"), show_default=True)
 def label(dry_run: bool, **files: Path) -> None:
-    """Label the queries as params.yaml's `teacher` section says, without DVC around it.
+    r"""Label the queries as params.yaml's `teacher` section says, without DVC around it.
 
     \b
     toolforge label --dry-run

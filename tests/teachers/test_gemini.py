@@ -7,8 +7,30 @@ import time
 import pytest
 
 from teachers.service import (
-    BARE, CALL, CUT, DAY, DENIED, DROP, HANG, HTML, INTERNAL, LOCATION, MINUTE, NO_QUOTA, NOT_FOUND, OPAQUE, OVERLOADED,
-    TEXT, answered, calling, error, invalid, leaked, spent, suspended, violation,
+    BARE,
+    CALL,
+    CUT,
+    DAY,
+    DENIED,
+    DROP,
+    HANG,
+    HTML,
+    INTERNAL,
+    LOCATION,
+    MINUTE,
+    NO_QUOTA,
+    NOT_FOUND,
+    OPAQUE,
+    OVERLOADED,
+    TEXT,
+    answered,
+    calling,
+    error,
+    invalid,
+    leaked,
+    spent,
+    suspended,
+    violation,
 )  # fmt: skip
 from toolforge.errors import InputError
 from toolforge.teachers.gemini import fault, seconds

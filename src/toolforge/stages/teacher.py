@@ -109,12 +109,12 @@ def label(paths: Paths, params: TeacherParams) -> None:
 def dry_run(paths: Paths, params: TeacherParams) -> str:
     """What a run would ask, in requests, tokens and USD, without a request."""
     catalogue = load_tools(paths.tools)
-    if params.provider == "recorded":
-        return "teacher.provider is recorded: no request, no cost"
+    recorded = params.provider == "recorded"
     request = _request(paths, params, catalogue)
     with Store(paths.store) as store:
         missing = list(_missing(paths.queries, store, request))
-    return estimate(missing, catalogue, request.guide, params.models, params.prices, params.mode == "batch")
+    head = "teacher.provider is recorded, which asks nothing; gemini would take:\n" if recorded else ""
+    return head + estimate(missing, catalogue, request.guide, params.models, params.prices, params.mode == "batch")
 
 
 def _request(paths: Paths, params: TeacherParams, catalogue: Catalogue) -> Request:
