@@ -24,8 +24,8 @@ def record(query, model="hand", calls=(), **more):
     )
 
 
-def key(query, model):
-    return request_key(query, "c", model, "p")
+def asked(model):
+    return lambda query: [request_key(query, "c", model, "p")]
 
 
 OSLO = ToolCall(name="weather", arguments={"location": "Oslo"})
@@ -68,18 +68,18 @@ def test_the_first_answer_of_a_request_wins_in_the_file_and_in_memory(tmp_path):
         assert len(path.read_text().splitlines()) == 2
         for found in (store, Store(path)):
             assert found.label("q").calls == [OSLO]
-            assert found.answer("q", [key("q", "b")]).calls == []
-            assert found.answer("q", [key("q", "c")]) is None
+            assert found.answer("q", asked("b")).calls == []
+            assert found.answer("q", asked("c")) is None
 
 
 def test_a_persons_label_ends_the_asking_and_what_is_blocked_is_no_label(tmp_path):
     with Store(tmp_path / "store.jsonl", write=True) as store:
         store.append([record("q", model="a", outcome="blocked", reason="SAFETY")])
         assert store.label("q") is None
-        assert store.answer("q", [key("q", "a")]).reason == "SAFETY"
+        assert store.answer("q", asked("a")).reason == "SAFETY"
         store.append([record("q", calls=[OSLO])])
         assert store.label("q").calls == [OSLO]
-        assert store.answer("q", [key("q", "a")]).model == "hand"
+        assert store.answer("q", asked("a")).model == "hand"
 
 
 @pytest.mark.parametrize("torn", [b'{"key": "ab', '{"key": "\u00e9'.encode()[:-1], b"\0\0\0", b"  "])

@@ -86,7 +86,7 @@ def label(paths: Paths, params: TeacherParams) -> None:
         request = _request(paths, params, catalogue)
         with Store(paths.store, write=True) as store:
             asked = _ask(paths, params, catalogue, store, request)
-            tally = _write(paths, params, catalogue, lambda query: store.answer(query, request.keys(query)))
+            tally = _write(paths, params, catalogue, lambda query: store.answer(query, request.keys))
     print(f"teacher: {tally.labelled} of {tally.total} queries labelled")
     if params.provider == "recorded":
         if tally.missing + tally.unfit:
@@ -129,7 +129,7 @@ def _queries(path: Path) -> Iterator[Query]:
 
 
 def _missing(path: Path, store: Store, request: Request) -> Iterator[str]:
-    return (row.query for row in _queries(path) if not store.answer(row.query, request.keys(row.query)))
+    return (row.query for row in _queries(path) if not store.answer(row.query, request.keys))
 
 
 def _ask(paths: Paths, params: TeacherParams, catalogue: Catalogue, store: Store, request: Request) -> Run:
@@ -153,7 +153,7 @@ def _ask(paths: Paths, params: TeacherParams, catalogue: Catalogue, store: Store
         else:
             from toolforge.teachers.gemini import Gemini
 
-            gemini = Gemini(catalogue, request.guide, params.timeout)
+            gemini = Gemini(catalogue, request.guide, params.timeout, online=params.mode == "online")
             if params.mode == "batch":
                 from toolforge.teachers.batch import Batch
 

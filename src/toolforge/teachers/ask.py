@@ -122,7 +122,7 @@ class Asking:
 
     def _lacking(self, queries: Iterable[str]) -> Iterator[str]:
         for query in queries:
-            if query in self._asked or self._store.answer(query, self._request.keys(query)):
+            if query in self._asked or self._store.answer(query, self._request.keys):
                 continue
             yield query
 

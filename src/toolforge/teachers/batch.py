@@ -98,7 +98,7 @@ class Batch:
         lacking = (
             query
             for query in dict.fromkeys(queries)
-            if query not in known and not self._store.answer(query, self._request.keys(query))
+            if query not in known and not self._store.answer(query, self._request.keys)
         )
         while rows := list(itertools.islice(lacking, ROWS)):
             await self._hand_in(rows, tries=1)

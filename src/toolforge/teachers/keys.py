@@ -16,22 +16,19 @@ GEMINI_KEYS = "GEMINI_API_KEYS"
 
 @dataclass
 class Key:
-    """A key and what is known of it. `proven` once the service took it; `dead` says why it will never be sent again."""
+    """A key and what is known of it. `id` may stand in logs and files for the key. `proven` once the service took it; `dead` says why it will never be sent again."""
 
     secret: str = field(repr=False)
     project: str = ""
     proven: bool = False
     busy: int = 0
     dead: str = ""
+    id: str = ""
 
     def __post_init__(self) -> None:
         """A key without a project's name is its own project."""
+        self.id = hashlib.sha256(self.secret.encode()).hexdigest()[:8]
         self.project = self.project or self.id
-
-    @property
-    def id(self) -> str:
-        """What may stand in logs and files for the key."""
-        return hashlib.sha256(self.secret.encode()).hexdigest()[:8]
 
     def __str__(self) -> str:
         """The key as messages name it."""

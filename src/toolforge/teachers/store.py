@@ -8,7 +8,7 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -137,11 +137,14 @@ class Store:
         """The first label of a query, whoever made it."""
         return next((record for record in self.records(query) if record.calls is not None), None)
 
-    def answer(self, query: str, keys: Collection[str]) -> Record | None:
-        """What ends the asking of a query: a person's label, else the first record of one of the requests."""
+    def answer(self, query: str, keys: Callable[[str], Collection[str]]) -> Record | None:
+        """What ends the asking of a query: a person's label, else the first record of one of its requests' keys."""
         records = list(self.records(query))
+        if not records:
+            return None
+        wanted = keys(query)
         by_hand = (record for record in records if record.model == HAND and record.calls is not None)
-        return next(by_hand, None) or next((record for record in records if record.key in keys), None)
+        return next(by_hand, None) or next((record for record in records if record.key in wanted), None)
 
     def append(self, records: Sequence[Record]) -> None:
         """Write records to the disk before returning; one whose key has a record already is left out.
