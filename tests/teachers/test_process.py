@@ -55,7 +55,6 @@ def test_killed_at_random_moments_no_label_is_lost_doubled_or_invented(stage, se
         now = stage.store.read_bytes()
         assert now.startswith(before[: before.rfind(b"\n") + 1])
         before = now
-        print("stored, asked, given:", now.count(b"\n"), service.count(), sum(service.given.values()))
     assert len(killed) == kills
     assert {id: calls[0]["arguments"]["location"] for id, calls in stage.labelled().items()} == {
         f"q{n}": f"weather in town {n}" for n in range(120)

@@ -66,10 +66,10 @@ class Slot:
 
     def free_at(self, now: float) -> float:
         """When it may be asked, as far as its rest and its limit a minute say; `now` where that is now."""
-        while self.sent and self.sent[0] <= now - MINUTE:
+        while self.sent and self.sent[0] <= now - MINUTE - 1:
             self.sent.popleft()
         limit = self.limits.get("minute", 0)
-        paced = self.sent[-limit] + MINUTE if limit and len(self.sent) >= limit else now
+        paced = self.sent[-limit] + MINUTE + 1 if limit and len(self.sent) >= limit else now
         return max(now, self.blocked_until, paced)
 
     def key(self) -> Key | None:
