@@ -3,7 +3,7 @@ PYTHON ?= python3
 READY := .venv/ready
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: repro test check bench
+.PHONY: repro test check bench bench-teacher
 
 ## From nothing to a trained and measured router
 repro: $(READY)
@@ -25,6 +25,10 @@ check: $(READY)
 bench: $(READY)
 	GLIBC_TUNABLES=glibc.malloc.hugetlb=1 THP_MEM_ALLOC_ENABLE=1 \
 	python benchmarks/train_speed.py data/split/train.jsonl metrics/train_speed.json
+
+## The teacher's labels a second, its memory, and the load of a million stored labels
+bench-teacher: $(READY)
+	python benchmarks/teacher.py metrics/teacher_speed.json
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "error: Python 3.11 or newer is needed as '$(PYTHON)'; install it, or run make PYTHON=/path/to/python3.11" >&2; exit 1; }

@@ -1,29 +1,56 @@
-"""The label store: every answer that a teacher ever gave, one JSON object a line, append-only."""
+"""The label store: every answer that a teacher ever gave, one JSON object a line, append-only.
 
+A million records are indexed without being held: in memory is only where each query's records begin.
+"""
+
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
 
-from pydantic import Field
+import orjson
+from pydantic import Field, ValidationError, model_validator
 
 from toolforge.errors import InputError
-from toolforge.records import Row, ToolCall, line, read_jsonl
+from toolforge.records import Row, ToolCall, first_fault, line
+
+HAND = "hand"
 
 
 class Record(Row):
-    """An answer. `key` is the hash of what was asked; `model` says who answered, "hand" for a person's label;
-    `answer` is the raw answer; `tokens` is what was spent on it; `time` is UTC.
+    """An answer. `key` is the hash of what was asked; `model` says who answered, "hand" for a person's label; `answer` is the
+    raw answer; `tokens` is what was spent on it, retries included, of which `prompt_tokens` for what was sent; `time` is UTC.
+
+    `calls` is the label, null where `outcome` is `blocked` (the service will not answer this query) or `rejected` (no
+    answer fitted the catalogue), for the `reason` given. `asked` is the model that was asked for, `seconds` from the first
+    request to the answer, and `batch` says that it came at the batch price.
     """
 
     key: str = Field(min_length=1)
     query: str = Field(min_length=1)
     model: str = Field(min_length=1)
     answer: str
-    calls: list[ToolCall]
+    calls: list[ToolCall] | None
     tokens: int = Field(ge=0)
     time: str = Field(min_length=1)
+    asked: str = ""
+    outcome: Literal["label", "blocked", "rejected"] = "label"
+    reason: str = ""
+    prompt_tokens: int = Field(default=0, ge=0)
+    seconds: float = Field(default=0.0, ge=0)
+    batch: bool = False
+
+    @model_validator(mode="after")
+    def _label_has_calls(self) -> Self:
+        if (self.outcome == "label") != (self.calls is not None):
+            raise ValueError("a label has calls; what is blocked or rejected has null")
+        return self
 
 
 def request_key(query: str, catalogue: str, model: str, prompt: str) -> str:
@@ -37,51 +64,157 @@ def now() -> str:
 
 
 class Store:
-    """The store in a file. The first record of a key wins, and of a query where any teacher's label will do."""
+    """The store in a file. The first durable record of a key wins, and of a query where any teacher's label will do."""
 
-    def __init__(self, path: Path) -> None:
-        """Read the file; a last line that a killed run left torn is cut off. Raises InputError for any other line that is no Record."""
+    def __init__(self, path: Path, write: bool = False) -> None:
+        """Index the file, which may be missing. Raises InputError for a line that is no record.
+
+        With `write`, the file is made where it is missing and locked until `close` or the end of the process, however it
+        ends; InputError where another run holds it. A last line that a killed run left torn is cut off; a reader only passes it over.
+        """
         self._path = path
-        self._by_key: dict[str, Record] = {}
-        self._by_query: dict[str, Record] = {}
-        if not path.exists():
-            return
-        _cut_torn_line(path)
-        for _, record in read_jsonl(path, Record):
-            self._keep(record)
+        self._starts: dict[int, int | tuple[int, ...]] = {}
+        self._end = 0
+        self._file = -1
+        if write:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self.close()
+                raise InputError(f"{path}: another run writes to this store; wait for it, or stop it") from None
+        elif path.exists():
+            self._file = os.open(path, os.O_RDONLY)
+        if self._file >= 0:
+            self._index(write)
 
-    def _keep(self, record: Record) -> None:
-        self._by_key.setdefault(record.key, record)
-        self._by_query.setdefault(record.query, record)
+    def _index(self, write: bool) -> None:
+        with open(self._file, "rb", closefd=False) as lines:
+            for number, raw in enumerate(lines, 1):
+                if not raw.endswith(b"\n"):
+                    whole = _is_json(raw)
+                    if write and whole:
+                        os.write(self._file, b"\n")
+                    elif write:
+                        os.ftruncate(self._file, self._end)
+                    if not whole:
+                        return
+                if raw.strip():
+                    self._remember(_query_of(raw, self._path, number), self._end)
+                self._end += len(raw) if raw.endswith(b"\n") else len(raw) + 1
 
-    def asked(self, key: str) -> Record | None:
-        """The record of a request, if it was answered."""
-        return self._by_key.get(key)
-
-    def answered(self, query: str) -> Record | None:
-        """The first record of a query, whoever made it."""
-        return self._by_query.get(query)
-
-    def append(self, record: Record) -> None:
-        """Write a record to the disk before returning. A key that has one already is left as it is."""
-        if record.key in self._by_key:
-            return
-        with self._path.open("a", encoding="utf-8", newline="\n") as out:
-            out.write(line(record))
-            out.flush()
-            os.fsync(out.fileno())
-        self._keep(record)
-
-
-def _cut_torn_line(path: Path) -> None:
-    with path.open("rb") as store:
-        data = store.read()
-    if data and not data.endswith(b"\n"):
-        try:
-            json.loads(data[data.rfind(b"\n") + 1 :])
-        except ValueError:
-            keep = data.rfind(b"\n") + 1
+    def _remember(self, query: str, start: int) -> None:
+        place = _place(query)
+        known = self._starts.get(place)
+        if known is None:
+            self._starts[place] = start
         else:
-            raise InputError(f"{path}: the last line has no line end; add it")
-        with path.open("r+b") as store:
-            store.truncate(keep)
+            self._starts[place] = (*known, start) if isinstance(known, tuple) else (known, start)
+
+    def records(self, query: str) -> Iterator[Record]:
+        """The records of a query, oldest first."""
+        starts = self._starts.get(_place(query), ())
+        for start in starts if isinstance(starts, tuple) else (starts,):
+            raw = self._line(start)
+            try:
+                record = Record.model_validate_json(raw)
+            except ValidationError as error:
+                raise InputError(f"{self._path}: byte {start}: {first_fault(error)}") from None
+            if record.query == query:
+                yield record
+
+    def _line(self, start: int) -> bytes:
+        raw, size = b"", 4096
+        while b"\n" not in raw:
+            more = os.pread(self._file, size, start + len(raw))
+            if not more:
+                return raw
+            raw, size = raw + more, size * 4
+        return raw[: raw.index(b"\n")]
+
+    def label(self, query: str) -> Record | None:
+        """The first label of a query, whoever made it."""
+        return next((record for record in self.records(query) if record.calls is not None), None)
+
+    def answer(self, query: str, keys: Callable[[str], Collection[str]]) -> Record | None:
+        """What ends the asking of a query: a person's label, else the first record of one of its requests' keys."""
+        records = list(self.records(query))
+        if not records:
+            return None
+        wanted = keys(query)
+        by_hand = (record for record in records if record.model == HAND and record.calls is not None)
+        return next(by_hand, None) or next((record for record in records if record.key in wanted), None)
+
+    def append(self, records: Sequence[Record]) -> None:
+        """Write records to the disk before returning; one whose key has a record already is left out.
+
+        Raises OSError where the disk does not take them; what stood there before stays whole.
+        """
+        new: dict[str, Record] = {}
+        for record in records:
+            if record.key not in new and all(old.key != record.key for old in self.records(record.query)):
+                new[record.key] = record
+        if not new:
+            return
+        if not self._path.exists() or self._path.stat().st_ino != os.fstat(self._file).st_ino:
+            raise InputError(f"{self._path}: was moved or replaced while this run wrote to it; run again")
+        lines = [line(record).encode() for record in new.values()]
+        try:
+            data = memoryview(b"".join(lines))
+            while data:
+                data = data[os.write(self._file, data) :]
+            os.fsync(self._file)
+        except OSError as error:
+            os.ftruncate(self._file, self._end)
+            raise OSError(error.errno, error.strerror, str(self._path)) from None
+        for record, raw in zip(new.values(), lines, strict=True):
+            self._remember(record.query, self._end)
+            self._end += len(raw)
+
+    def close(self) -> None:
+        """Give the file and its lock back."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def __enter__(self) -> Self:
+        """The store, to be closed at the end."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close."""
+        self.close()
+
+
+def _place(query: str) -> int:
+    """64 bits for a query; `records` compares the text itself, so that two queries of one place do no harm."""
+    return int.from_bytes(hashlib.blake2b(query.encode(), digest_size=8).digest())
+
+
+def _is_json(raw: bytes) -> bool:
+    try:
+        orjson.loads(raw)
+    except ValueError:
+        return False
+    return True
+
+
+def _query_of(raw: bytes, path: Path, number: int) -> str:
+    """The query of a record's line, by a look that is quick enough for a million of them."""
+    row: Any = None
+    with contextlib.suppress(ValueError):
+        row = orjson.loads(raw)
+    if (
+        isinstance(row, dict)
+        and isinstance(row.get("query"), str)
+        and isinstance(row.get("key"), str)
+        and "calls" in row
+    ):
+        return str(row["query"])
+    try:
+        return Record.model_validate_json(raw).query
+    except ValidationError as error:
+        raise InputError(f"{path}:{number}: {first_fault(error)}") from None

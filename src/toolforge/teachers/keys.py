@@ -1,0 +1,75 @@
+"""The keys of a teacher's service, and the one place that knows how to keep them out of every message."""
+
+import hashlib
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import quote
+
+from dotenv import load_dotenv
+
+from toolforge.errors import InputError
+
+GEMINI_KEYS = "GEMINI_API_KEYS"
+
+
+@dataclass
+class Key:
+    """A key and what is known of it. `id` may stand in logs and files for the key. `proven` once the service took it; `dead` says why it will never be sent again."""
+
+    secret: str = field(repr=False)
+    project: str = ""
+    proven: bool = False
+    busy: int = 0
+    dead: str = ""
+    id: str = ""
+
+    def __post_init__(self) -> None:
+        """A key without a project's name is its own project."""
+        self.id = hashlib.sha256(self.secret.encode()).hexdigest()[:8]
+        self.project = self.project or self.id
+
+    def __str__(self) -> str:
+        """The key as messages name it."""
+        return f"key {self.id}" + (f" of {self.project}" if self.project != self.id else "")
+
+
+def gemini_keys() -> list[Key]:
+    """The keys in GEMINI_API_KEYS, from the environment or from .env in the working directory.
+
+    They are parted by commas or lines; `name=KEY` gives a key's project a name, and keys of one name share its quotas. A
+    key that stands twice counts once. Raises InputError where there is none.
+    """
+    load_dotenv(Path(".env"))
+    keys: dict[str, Key] = {}
+    for item in os.environ.get(GEMINI_KEYS, "").replace(",", "\n").split("\n"):
+        name, equals, secret = (part.strip() for part in item.partition("="))
+        # A key itself may end in "=", as base64 does.
+        if not (equals and name and secret.strip("=")):
+            name, secret = "", item.strip()
+        secret = secret.strip("\"'")
+        if secret:
+            if not secret.isascii() or not secret.isprintable() or " " in secret:
+                raise InputError(f"{GEMINI_KEYS}: key {len(keys) + 1} holds a character that no key has")
+            keys.setdefault(secret, Key(secret, name))
+    if not keys:
+        raise InputError(
+            f"there is no key: set {GEMINI_KEYS}, in the environment or in .env, or teacher.provider: recorded"
+        )
+    return list(keys.values())
+
+
+def openai_keys() -> list[Key]:
+    """The one key in OPENAI_API_KEY, as the openai package reads it, or a stand-in for a service that asks for none."""
+    load_dotenv(Path(".env"))
+    return [Key(os.environ.get("OPENAI_API_KEY", "").strip() or "none", "openai")]
+
+
+def redact(text: str, keys: Iterable[Key]) -> str:
+    """The text, in one line, with each key's id in place of the key, however it is quoted."""
+    for key in keys:
+        if len(key.secret) > 4:
+            for form in (key.secret, quote(key.secret, safe="")):
+                text = text.replace(form, f"<key {key.id}>")
+    return " ".join(text.split())

@@ -1,0 +1,265 @@
+"""Slots: who may be asked now. One for each project of the keys and each model, since that is what a quota belongs to."""
+
+import asyncio
+import contextlib
+import itertools
+import json
+import math
+import random
+import time
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from toolforge.errors import InputError
+from toolforge.records import write_json
+from toolforge.teachers.answers import Refused, Spent
+from toolforge.teachers.keys import Key
+
+MINUTE, HOUR = 60.0, 3600.0
+# A rest up to this long is waited out; a longer one ends the run unless it may wait.
+PATIENCE = 90.0
+
+
+class Ended(Exception):  # noqa: N818 - a run may end in good order
+    """The run cannot go on now. The message is one line: why, and what to do."""
+
+
+@dataclass
+class Slot:
+    """A project's use of a model. Times are seconds since 1970, so that a rest outlives the process and a closed laptop.
+
+    `limits` are the quotas that refusals named, by `minute` and `day`; `refusals` counts those since the last answer. A slot
+    takes one request at a time until it is `proven`: at the start, and after each refusal.
+    """
+
+    model: str
+    keys: list[Key]
+    blocked_until: float = 0.0
+    dead: str = ""
+    reason: str = ""
+    limits: dict[str, int] = field(default_factory=dict)
+    proven: bool = False
+    busy: int = 0
+    refusals: int = 0
+    asked: int = 0
+    answered: int = 0
+    sent: deque[float] = field(default_factory=deque)
+
+    @property
+    def name(self) -> str:
+        """The project and the model."""
+        return f"{self.keys[0].project}/{self.model}"
+
+    def is_dead(self) -> bool:
+        """Whether nothing can be asked of it again."""
+        return bool(self.dead) or all(key.dead for key in self.keys)
+
+    def state(self) -> str:
+        """Free, resting until when and why, or dead and why."""
+        if self.is_dead():
+            return f"dead: {self.dead or self.keys[0].dead}"
+        return f"rests until {utc(self.blocked_until)}: {self.reason}" if self.blocked_until > time.time() else "free"
+
+    def free_at(self, now: float) -> float:
+        """When it may be asked, as far as its rest and its limit a minute say; `now` where that is now."""
+        while self.sent and self.sent[0] <= now - MINUTE - 1:
+            self.sent.popleft()
+        limit = self.limits.get("minute", 0)
+        paced = self.sent[-limit] + MINUTE + 1 if limit and len(self.sent) >= limit else now
+        return max(now, self.blocked_until, paced)
+
+    def key(self) -> Key | None:
+        """A key that may be sent now: of one that the service has not taken yet, one request at a time."""
+        return next((key for key in self.keys if not key.dead and (key.proven or not key.busy)), None)
+
+
+class Slots:
+    """All slots, round robin over those that are free. What is learned of them is kept in a file without any key."""
+
+    def __init__(self, path: Path, keys: Sequence[Key], models: Sequence[str], in_flight: int, wait: bool) -> None:
+        """`in_flight` is how many requests a slot takes at once. Without `wait`, a long rest of all slots ends the run."""
+        projects: dict[str, list[Key]] = {}
+        for key in keys:
+            projects.setdefault(key.project, []).append(key)
+        # Models vary slowest: the first tries go to one model, each of another project.
+        self.all = [Slot(model, of) for model in dict.fromkeys(models) for of in projects.values()]
+        self.keys = list(keys)
+        self._path, self._in_flight, self._wait = path, in_flight, wait
+        self._turn = itertools.cycle(range(len(self.all)))
+        self._changed = asyncio.Condition()
+        self._ended = ""
+        self._load()
+
+    @property
+    def width(self) -> int:
+        """How many requests can be under way at once."""
+        return len(self.all) * self._in_flight
+
+    def count(self) -> dict[str, int]:
+        """How many slots are free, resting and dead."""
+        now = time.time()
+        states = Counter(
+            "dead" if slot.is_dead() else "resting" if slot.blocked_until > now else "free" for slot in self.all
+        )
+        return {state: states[state] for state in ("free", "resting", "dead")}
+
+    @contextlib.contextmanager
+    def taken(self, slot: Slot, key: Key) -> Iterator[None]:
+        """While a request to the slot is under way."""
+        slot.busy, key.busy = slot.busy + 1, key.busy + 1
+        slot.asked += 1
+        slot.sent.append(time.time())
+        if len(slot.sent) > 1000:
+            slot.sent.popleft()
+        try:
+            yield
+        finally:
+            slot.busy, key.busy = slot.busy - 1, key.busy - 1
+
+    async def free(self) -> tuple[Slot, Key]:
+        """The next slot in turn that is free, and a key of it, once there is one. Raises Ended where all are dead, where all rest for
+        long, and after `end`. Nothing may be awaited between this and `taken`.
+        """
+        while True:
+            if self._ended:
+                raise Ended(self._ended)
+            now = time.time()
+            for _ in self.all:
+                slot = self.all[next(self._turn)]
+                if slot.is_dead() or slot.busy >= (self._in_flight if slot.proven else 1) or slot.free_at(now) > now:
+                    continue
+                if key := slot.key():
+                    return slot, key
+            # A slot that is only busy wakes this one when it is given back.
+            until = min((slot.free_at(now) for slot in self._alive() if slot.free_at(now) > now), default=now + 1)
+            async with self._changed:
+                with contextlib.suppress(TimeoutError):
+                    # At most a second: after a closed laptop wakes, only the wall clock is right.
+                    await asyncio.wait_for(self._changed.wait(), min(max(until - now, 0.01), 1.0))
+
+    def _alive(self) -> list[Slot]:
+        """The slots that are not dead. Raises Ended where there is none, or all rest for longer than may be waited."""
+        alive = [slot for slot in self.all if not slot.is_dead()]
+        if not alive:
+            why = Counter(slot.dead or slot.keys[0].dead for slot in self.all)
+            raise Ended(
+                f"no slot is left: {'; '.join(why)}; set other keys or models, or delete {self._path} to try these again"
+            )
+        resting = self.resting_until()
+        if resting and resting - time.time() > PATIENCE and not self._wait:
+            why = Counter(slot.reason for slot in alive)
+            raise Ended(
+                f"all slots rest until {utc(resting)} or longer ({', '.join(why)}); run again then, or set teacher.wait: true"
+            )
+        return alive
+
+    def resting_until(self) -> float:
+        """When the first slot's rest ends, where all that live rest; else 0."""
+        until = [slot.blocked_until for slot in self.all if not slot.is_dead()]
+        return min(until) if until and min(until) > time.time() else 0.0
+
+    async def given_back(self) -> None:
+        """Wake who waits for a slot."""
+        async with self._changed:
+            self._changed.notify_all()
+
+    def answered(self, slot: Slot, key: Key) -> None:
+        """The slot answered: it takes as many requests as it may from now on."""
+        slot.answered += 1
+        key.proven = True
+        if slot.blocked_until <= time.time():
+            slot.proven, slot.refusals, slot.reason = True, 0, ""
+
+    def spent(self, slot: Slot, fault: Spent) -> None:
+        """A 429: the slot rests, by whose quota it is that ended. The stated delay of a daily one is not trusted: it is
+        asked again with one request within the hour.
+        """
+        now = time.time()
+        if fault.limit and fault.quota in ("day", "minute"):
+            slot.limits[fault.quota] = fault.limit
+        if fault.quota == "none":
+            slot.dead = f"{slot.model} has no quota here (limit: 0)"
+        elif fault.quota == "day":
+            stated = fault.delay or 0.0
+            self._rest(slot, now + (min(stated, HOUR) if stated > 10 * MINUTE else HOUR), "daily quota")
+        else:
+            if slot.blocked_until <= now:
+                slot.refusals += 1
+            growing = min(2.0**slot.refusals, HOUR)
+            if fault.quota == "minute":
+                asked = min(MINUTE if fault.delay is None else fault.delay, MINUTE) + 1
+                self._rest(slot, now + max(asked, min(growing / 2, MINUTE)), "quota a minute")
+            elif fault.delay is not None:
+                self._rest(slot, now + max(min(fault.delay, HOUR) + 1, growing / 2), "quota")
+            else:
+                self._rest(slot, now + growing * random.uniform(1, 1.5), "too many requests")
+        self._save()
+
+    def _rest(self, slot: Slot, until: float, reason: str) -> None:
+        slot.proven = False
+        if until > slot.blocked_until:
+            slot.blocked_until, slot.reason = until, reason
+
+    def refused(self, key: Key, fault: Refused, said: str) -> None:
+        """The key, or its whole project, is never sent again. `said` is the fault without any key in it."""
+        for other in self.keys:
+            if other is key or (fault.project and other.project == key.project):
+                other.dead = said
+        self._save()
+
+    def end(self, why: str) -> None:
+        """From now on `free` raises Ended; the first reason stands."""
+        self._ended = self._ended or why
+
+    def _save(self) -> None:
+        slots = {
+            slot.name: {
+                "blocked_until": utc(slot.blocked_until) if slot.blocked_until else "",
+                "reason": slot.reason,
+                "dead": slot.dead,
+                "refusals": slot.refusals,
+                "limits": slot.limits,
+            }
+            for slot in self.all
+        }
+        keys = {key.id: key.dead for key in self.keys if key.dead}
+        known = self._read()
+        write_json(
+            self._path,
+            {"slots": {**known.get("slots", {}), **slots}, "dead_keys": {**known.get("dead_keys", {}), **keys}},
+        )
+
+    def _load(self) -> None:
+        known = self._read()
+        try:
+            for key in self.keys:
+                key.dead = str(known.get("dead_keys", {}).get(key.id, ""))
+            for slot in self.all:
+                was = known.get("slots", {}).get(slot.name, {})
+                until = was.get("blocked_until", "")
+                slot.blocked_until = datetime.fromisoformat(until).timestamp() if until else 0.0
+                slot.reason, slot.dead = str(was.get("reason", "")), str(was.get("dead", ""))
+                slot.refusals = int(was.get("refusals", 0))
+                slot.limits = {name: int(limit) for name, limit in was.get("limits", {}).items()}
+        except (AttributeError, TypeError, ValueError):
+            raise InputError(f"{self._path}: not the state of slots; delete it") from None
+
+    def _read(self) -> dict[str, Any]:
+        if not self._path.exists():
+            return {}
+        try:
+            document = json.loads(self._path.read_text(encoding="utf-8"))
+        except ValueError:
+            document = None
+        if not isinstance(document, dict):
+            raise InputError(f"{self._path}: not the state of slots; delete it")
+        return document
+
+
+def utc(moment: float) -> str:
+    """A moment, up to the next whole second, as a person reads it and `datetime.fromisoformat` does."""
+    return datetime.fromtimestamp(math.ceil(moment), UTC).isoformat(sep=" ", timespec="seconds")
