@@ -218,7 +218,7 @@ class Asking:
 
     def _record(self, query: str, model: str, answer: Answer, spending: _Spending) -> Record:
         return record_of(
-            query, model, self._request, answer, self._slots.keys,
+            self._request.key(query, model), query, model, answer, self._slots.keys,
             prompt_tokens=spending.prompt_tokens, tokens=spending.tokens, seconds=time.monotonic() - spending.start,
         )  # fmt: skip
 
@@ -291,12 +291,12 @@ def settle(fault: Fault, slot: Slot, key: Key, slots: Slots, note: Callable[[str
 
 
 def record_of(
-    query: str, model: str, request: Request, answer: Answer, keys: Iterable[Key], *,
+    key: str, query: str, model: str, answer: Answer, keys: Iterable[Key], *,
     prompt_tokens: int, tokens: int, seconds: float, batch: bool = False,
 ) -> Record:  # fmt: skip
     """The record of an answer, with what all tries of it cost."""
     return Record(
-        key=request.key(query, model),
+        key=key,
         query=query,
         model=answer.model,
         answer=written(answer.calls) if answer.calls else answer.text.encode(errors="replace").decode(),

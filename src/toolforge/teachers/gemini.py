@@ -155,10 +155,8 @@ class Gemini:
             raise Transient(said(error)) from None
         return None
 
-    async def fetch(
-        self, secret: str, name: str, model: str, keys: Sequence[str]
-    ) -> dict[str, Answer | Fault] | str | None:
-        """What a batch job gave by key, a fault for each row that has none; None while it runs, why where it failed.
+    async def fetch(self, secret: str, name: str, model: str, keys: Sequence[str]) -> dict[str, Answer | Fault] | None:
+        """What a batch job gave by key, a fault for each row that has none; None while it runs.
 
         A row is known by its key, and where the service does not send that back, by its place.
         """
@@ -170,7 +168,7 @@ class Gemini:
             raise Transient(said(error)) from None
         state = job.state.name.removeprefix("JOB_STATE_") if job.state else ""
         if state in ("FAILED", "CANCELLED", "EXPIRED"):
-            return f"batch job {name} {state.lower()}"
+            return dict.fromkeys(keys, Transient(f"batch job {state.lower()}"))
         if state not in ("SUCCEEDED", "PARTIALLY_SUCCEEDED"):
             return None
         rows: dict[str, Answer | Fault] = {}
