@@ -23,9 +23,10 @@ from tqdm import tqdm
 from toolforge.errors import InputError
 from toolforge.records import write_json
 from toolforge.teachers.answers import Fault, Misconfigured, Transient
-from toolforge.teachers.ask import TRIES, Bar, Request, Run, note, record_of, settle, until_done_or_signal
+from toolforge.teachers.fates import Bar, note, settle, until_done_or_signal
 from toolforge.teachers.gemini import Gemini
 from toolforge.teachers.keys import Key, redact
+from toolforge.teachers.request import TRIES, Request, Run, record_of
 from toolforge.teachers.slots import PATIENCE, Ended, Slot, Slots
 from toolforge.teachers.store import Store
 
