@@ -200,7 +200,7 @@ class Service:
     async def _submit(self, request):
         body = await request.json()
         key, batch = request.headers["x-goog-api-key"], body["batch"]
-        name = f"batches/job{len(self.jobs) + 1}"
+        name = f"batches/job{len(self.submitted) + 1}"
         rows = batch["inputConfig"]["requests"]["requests"]
         self.submitted.append(
             (key, request.match_info["model"], [row["request"]["contents"][0]["parts"][0]["text"] for row in rows])
@@ -229,6 +229,8 @@ class Service:
 
     async def _job(self, request):
         name = f"batches/{request.match_info['name']}"
+        if name not in self.jobs:
+            return web.json_response(error(404, "NOT_FOUND", "Requested entity was not found.")[1], status=404)
         self.jobs[name]["polls"] += 1
         return web.json_response(self._state(name))
 

@@ -96,3 +96,29 @@ def test_a_job_of_a_project_without_a_key_is_said(ask, stage, service, monkeypat
     stage.keys("another-key")
     with pytest.raises(InputError, match="belongs to project .*, of which no key is set"):
         ask()
+
+
+def test_an_edited_guide_leaves_a_running_jobs_answers_to_the_guide_that_they_were_asked_with(
+    ask, stage, service, monkeypatch
+):
+    monkeypatch.setattr("toolforge.teachers.batch.PATIENCE", 0.0)
+    with pytest.raises(InputError, match="still running"):
+        ask()
+    stage.labels.write_text("another guide")
+    monkeypatch.setattr("toolforge.teachers.batch.PATIENCE", 90.0)
+    assert len(ask()) == 4
+    assert len(service.submitted) == 2
+    assert len(stage.records()) == 8
+    stage.labels.write_text("the guide")
+    assert len(ask()) == 4
+    assert len(service.submitted) == 2
+
+
+def test_a_job_that_the_service_forgot_is_asked_again(ask, stage, service, monkeypatch):
+    monkeypatch.setattr("toolforge.teachers.batch.PATIENCE", 0.0)
+    with pytest.raises(InputError, match="still running"):
+        ask()
+    monkeypatch.setattr("toolforge.teachers.batch.PATIENCE", 90.0)
+    service.jobs.clear()
+    assert len(ask()) == 4
+    assert len(service.submitted) == 2

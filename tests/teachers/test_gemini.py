@@ -33,7 +33,7 @@ from teachers.service import (
     violation,
 )  # fmt: skip
 from toolforge.errors import InputError
-from toolforge.teachers.gemini import fault, seconds
+from toolforge.teachers.gemini_reading import fault, seconds
 
 KEYS = [f"secret-key-{n}" for n in range(4)]
 

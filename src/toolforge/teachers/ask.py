@@ -2,30 +2,25 @@
 
 import asyncio
 import contextlib
-import functools
-import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
 
 import tenacity
 from tqdm import tqdm
 
-from toolforge.prompt import answer as written
-from toolforge.teachers.answers import Answer, Empty, Fault, Misconfigured, Refused, Spent, Transient
-from toolforge.teachers.keys import Key, redact
+from toolforge.teachers.answers import Answer, Empty, Fault, Transient
+from toolforge.teachers.fates import Bar, note, settle, until_done_or_signal
+from toolforge.teachers.keys import redact
+from toolforge.teachers.request import TRIES, Request, Run, record_of
 from toolforge.teachers.slots import Ended, Slot, Slots, utc
-from toolforge.teachers.store import Record, Store, now, request_key
+from toolforge.teachers.store import Record, Store
 
-# Tries of an answer that is malformed, empty or breaks the catalogue.
-TRIES = 3
 # Seconds that requests under way have to end in after Ctrl-C.
 GRACE = 1.0
-
-Bar: TypeAlias = "tqdm[Any]"
 
 
 class Teacher(Protocol):
@@ -38,31 +33,6 @@ class Teacher(Protocol):
     async def close(self) -> None:
         """Close the connections."""
         ...
-
-
-@dataclass(frozen=True)
-class Request:
-    """What makes two requests the same: the catalogue's digest, the guide, and the models of which any may answer."""
-
-    catalogue: str
-    guide: str
-    models: tuple[str, ...]
-
-    def key(self, query: str, model: str) -> str:
-        """The key that the answer of a model has in the store."""
-        return request_key(query, self.catalogue, model, self.guide)
-
-    def keys(self, query: str) -> Collection[str]:
-        """The keys of which one suffices."""
-        return [self.key(query, model) for model in self.models]
-
-
-@dataclass
-class Run:
-    """How an asking went: why it ended early, or ""; and by reason how many queries got no answer that may be kept."""
-
-    ended: str = ""
-    unanswered: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass
@@ -198,7 +168,7 @@ class Asking:
                 if isinstance(fault, Transient):
                     raise self._seen_once(fault, slot) from None
             finally:
-                await self._slots.given_back()
+                self._slots.given_back()
 
     @contextlib.contextmanager
     def _counted(self) -> Iterator[None]:
@@ -218,7 +188,7 @@ class Asking:
 
     def _record(self, query: str, model: str, answer: Answer, spending: _Spending) -> Record:
         return record_of(
-            query, model, self._request, answer, self._slots.keys,
+            self._request.key(query, model), query, model, answer, self._slots.keys,
             prompt_tokens=spending.prompt_tokens, tokens=spending.tokens, seconds=time.monotonic() - spending.start,
         )  # fmt: skip
 
@@ -266,69 +236,3 @@ class Asking:
 
     def _note(self, message: str) -> None:
         note(self._bar, message)
-
-
-def note(bar: Bar, message: str) -> None:
-    """A line above the bar."""
-    bar.write(f"teacher: {message}", file=sys.stderr)
-
-
-def settle(fault: Fault, slot: Slot, key: Key, slots: Slots, note: Callable[[str], None]) -> None:
-    """Give a fault its fate at the slot: a rest, a death, or the end of the run (Ended). A transient one is the caller's."""
-    said = redact(str(fault), slots.keys)
-    if isinstance(fault, Spent):
-        slots.spent(slot, fault)
-        if slot.dead:
-            note(f"{slot.name} is dead: {slot.dead}")
-        elif fault.quota == "day":
-            note(f"{slot.name} rests until {utc(slot.blocked_until)}: {slot.reason}")
-    elif isinstance(fault, Refused):
-        if not key.dead:
-            note(f"{key} is dead and will not be sent again: {said}")
-        slots.refused(key, fault, said)
-    elif isinstance(fault, Misconfigured):
-        raise Ended(f"{slot.model} cannot be asked: {said}; set it right and run again") from None
-
-
-def record_of(
-    query: str, model: str, request: Request, answer: Answer, keys: Iterable[Key], *,
-    prompt_tokens: int, tokens: int, seconds: float, batch: bool = False,
-) -> Record:  # fmt: skip
-    """The record of an answer, with what all tries of it cost."""
-    return Record(
-        key=request.key(query, model),
-        query=query,
-        model=answer.model,
-        answer=written(answer.calls) if answer.calls else answer.text.encode(errors="replace").decode(),
-        calls=answer.calls,
-        tokens=tokens,
-        time=now(),
-        asked=model,
-        outcome="label" if answer.calls is not None else "blocked" if answer.final else "rejected",
-        reason=redact(answer.reason, keys).encode(errors="replace").decode(),
-        prompt_tokens=prompt_tokens,
-        seconds=round(seconds, 3),
-        batch=batch,
-    )
-
-
-async def until_done_or_signal(tasks: Collection["asyncio.Task[None]"]) -> bool:
-    """Wait for all tasks, or the first that raises, or SIGINT or SIGTERM; whether it was a signal."""
-    loop, interrupted = asyncio.get_running_loop(), asyncio.Event()
-    with contextlib.ExitStack() as stack:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            # Only the main thread may; a test's other thread goes without.
-            with contextlib.suppress(RuntimeError, ValueError):
-                loop.add_signal_handler(number, interrupted.set)
-                stack.callback(functools.partial(loop.remove_signal_handler, number))
-        signalled = asyncio.create_task(interrupted.wait())
-        try:
-            left: set[asyncio.Task[None]] = set(tasks)
-            while left and not interrupted.is_set():
-                done, _ = await asyncio.wait({*left, signalled}, return_when=asyncio.FIRST_COMPLETED)
-                left -= done
-                if any(task is not signalled and not task.cancelled() and task.exception() for task in done):
-                    return False
-        finally:
-            signalled.cancel()
-    return interrupted.is_set()

@@ -22,10 +22,11 @@ from tqdm import tqdm
 
 from toolforge.errors import InputError
 from toolforge.records import write_json
-from toolforge.teachers.answers import Fault, Transient
-from toolforge.teachers.ask import TRIES, Bar, Request, Run, note, record_of, settle, until_done_or_signal
+from toolforge.teachers.answers import Fault, Misconfigured, Transient
+from toolforge.teachers.fates import Bar, note, settle, until_done_or_signal
 from toolforge.teachers.gemini import Gemini
 from toolforge.teachers.keys import Key, redact
+from toolforge.teachers.request import TRIES, Request, Run, record_of
 from toolforge.teachers.slots import PATIENCE, Ended, Slot, Slots
 from toolforge.teachers.store import Store
 
@@ -40,13 +41,15 @@ T = TypeVar("T")
 
 @dataclass
 class Job:
-    """A job handed in, or about to be. `name` is the service's, "" until it said so; `tries` counts the jobs that its rows were in."""
+    """A job handed in, or about to be. `name` is the service's, "" until it said so; `rows` are the
+    queries by the keys that their answers will have in the store; `tries` counts the jobs that its rows were in.
+    """
 
     label: str
     name: str
     project: str
     model: str
-    queries: list[str]
+    rows: dict[str, str]
     tries: int
     submitted: float
 
@@ -94,11 +97,11 @@ class Batch:
         return self._run
 
     async def _all(self, queries: Iterable[str]) -> None:
-        known = {query for job in self._jobs for query in job.queries}
+        known = {row for job in self._jobs for row in job.rows}
         lacking = (
             query
             for query in dict.fromkeys(queries)
-            if query not in known and not self._store.answer(query, self._request.keys)
+            if known.isdisjoint(self._request.keys(query)) and not self._store.answer(query, self._request.keys)
         )
         while rows := list(itertools.islice(lacking, ROWS)):
             await self._hand_in(rows, tries=1)
@@ -121,7 +124,8 @@ class Batch:
         """Put queries into a job of the next free slot, journal first."""
         while True:
             slot, key = await self._slots.free()
-            job = Job(f"toolforge-{uuid.uuid4().hex}", "", key.project, slot.model, queries, tries, time.time())
+            rows = {self._request.key(query, slot.model): query for query in queries}
+            job = Job(f"toolforge-{uuid.uuid4().hex}", "", key.project, slot.model, rows, tries, time.time())
             self._jobs.append(job)
             self._save()
             try:
@@ -137,9 +141,8 @@ class Batch:
                 self._settle(fault, slot, key)
 
     async def _submit(self, job: Job, key: Key) -> str:
-        rows = {self._request.key(query, job.model): query for query in job.queries}
         try:
-            return await self._teacher.submit(key.secret, job.model, job.label, rows)
+            return await self._teacher.submit(key.secret, job.model, job.label, job.rows)
         except (Transient, TimeoutError):
             # It may have got there all the same.
             if name := await self._teacher.find(key.secret, job.label):
@@ -158,31 +161,30 @@ class Batch:
                 job.name = found or ""
                 if not job.name:
                     self._jobs.remove(job)
-                    await self._hand_in(job.queries, job.tries)
+                    await self._hand_in(list(job.rows.values()), job.tries)
                     return
                 self._save()
-            keys = {self._request.key(query, job.model): query for query in job.queries}
-            rows = await self._patiently(lambda: self._teacher.fetch(key.secret, job.name, job.model, list(keys)))
+            fetch = functools.partial(self._teacher.fetch, key.secret, job.name, job.model, list(job.rows))
+            rows = await self._patiently(fetch)
+        except Misconfigured as fault:
+            # The service knows it no more.
+            rows = dict.fromkeys(job.rows, fault)
         except Fault as fault:
             self._settle(fault, slot, key)
             return
         if rows is None:
             return
-        again, why = [], Counter[str]()
-        records = []
-        for row, query in keys.items():
-            answer = rows if isinstance(rows, str) else rows.get(row, Transient("a row that the job lost"))
-            if isinstance(answer, str | Fault) or (answer.calls is None and not answer.final and job.tries < TRIES):
+        again, why, records = [], Counter[str](), []
+        for row, query in job.rows.items():
+            answer = rows.get(row, Transient("a row that the job lost"))
+            if isinstance(answer, Fault) or (answer.calls is None and not answer.final and job.tries < TRIES):
                 again.append(query)
-                why[
-                    redact(
-                        answer if isinstance(answer, str) else str(getattr(answer, "reason", answer)), self._slots.keys
-                    )
-                ] += 1
+                said = str(answer) if isinstance(answer, Fault) else answer.reason
+                why[redact(said, self._slots.keys)] += 1
                 continue
             records.append(
                 record_of(
-                    query, job.model, self._request, answer, self._slots.keys, prompt_tokens=answer.prompt_tokens,
+                    row, query, job.model, answer, self._slots.keys, prompt_tokens=answer.prompt_tokens,
                     tokens=answer.tokens, seconds=time.time() - job.submitted, batch=True,
                 )
             )  # fmt: skip

@@ -1,13 +1,8 @@
-"""The Gemini teacher: the only importer of google.genai.
-
-Answers are read from the raw body: the SDK's own reading drops finishMessage, fails on shapes that it does not know, and says
-nothing at all of an empty one.
-"""
+"""The Gemini teacher: the only importer of google.genai."""
 
 import json
 import math
 import os
-import re
 import ssl
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,13 +11,12 @@ import aiohttp
 import certifi
 from google import genai
 from google.genai import errors, types
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import ValidationError
 
-from toolforge.teachers.answers import Answer, Empty, Fault, Misconfigured, Refused, Spent, Transient, checked
+from toolforge.teachers.answers import Answer, Fault, Misconfigured, Transient
+from toolforge.teachers.gemini_reading import fault, load, read
 from toolforge.tools import Catalogue
 
-# What a query cannot be cured of. Any other finish but STOP is worth another try.
-BLOCKED = {"SAFETY", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "MODEL_ARMOR", "JAILBREAK"}
 # The server answers 400 to a deadline below this.
 SHORTEST_DEADLINE = 10
 # Each of these would be another request, or another reading of the answer, if the SDK had its way.
@@ -31,43 +25,6 @@ ONLINE = types.GenerateContentConfig(
     automatic_continuation=False,
     should_return_http_response=True,
 )
-
-
-class _Call(BaseModel):
-    name: Any = None
-    args: Any = None
-
-
-class _Part(BaseModel):
-    text: str | None = None
-    thought: bool | None = None
-    functionCall: _Call | None = None  # noqa: N815
-
-
-class _Content(BaseModel):
-    parts: list[_Part] | None = None
-
-
-class _Candidate(BaseModel):
-    content: _Content | None = None
-    finishReason: str | None = None  # noqa: N815
-    finishMessage: str | None = None  # noqa: N815
-
-
-class _Feedback(BaseModel):
-    blockReason: str | None = None  # noqa: N815
-
-
-class _Usage(BaseModel):
-    promptTokenCount: int | None = None  # noqa: N815
-    totalTokenCount: int | None = None  # noqa: N815
-
-
-class _Response(BaseModel):
-    candidates: list[_Candidate] | None = None
-    promptFeedback: _Feedback | None = None  # noqa: N815
-    usageMetadata: _Usage = Field(default_factory=_Usage)  # noqa: N815
-    modelVersion: str | None = None  # noqa: N815
 
 
 class Gemini:
@@ -155,10 +112,8 @@ class Gemini:
             raise Transient(said(error)) from None
         return None
 
-    async def fetch(
-        self, secret: str, name: str, model: str, keys: Sequence[str]
-    ) -> dict[str, Answer | Fault] | str | None:
-        """What a batch job gave by key, a fault for each row that has none; None while it runs, why where it failed.
+    async def fetch(self, secret: str, name: str, model: str, keys: Sequence[str]) -> dict[str, Answer | Fault] | None:
+        """What a batch job gave by key, a fault for each row that has none; None while it runs.
 
         A row is known by its key, and where the service does not send that back, by its place.
         """
@@ -170,7 +125,7 @@ class Gemini:
             raise Transient(said(error)) from None
         state = job.state.name.removeprefix("JOB_STATE_") if job.state else ""
         if state in ("FAILED", "CANCELLED", "EXPIRED"):
-            return f"batch job {name} {state.lower()}"
+            return dict.fromkeys(keys, Transient(f"batch job {state.lower()}"))
         if state not in ("SUCCEEDED", "PARTIALLY_SUCCEEDED"):
             return None
         rows: dict[str, Answer | Fault] = {}
@@ -210,114 +165,6 @@ def _body(catalogue: Catalogue, guide: str) -> dict[str, Any]:
         # Thoughts count too: a tight cap cuts answers off.
         "generationConfig": {"temperature": 0.0, "maxOutputTokens": 4096},
     }
-
-
-def load(body: str | None) -> dict[str, Any]:
-    """The object in a successful body. Raises Transient where it is cut or no JSON, Empty where there is nothing in it, and the
-    error's own fault where a gateway sends one as a success.
-    """
-    if not body or not body.strip():
-        raise Empty("an empty answer")
-    document = json.loads(body)
-    if not isinstance(document, dict):
-        raise Empty("an answer that is no object")
-    if "error" in document:
-        error = document["error"]
-        code = error.get("code") if isinstance(error, dict) else None
-        raise fault(code if isinstance(code, int) else 500, document)
-    return document
-
-
-def read(document: Mapping[str, Any], model: str, catalogue: Catalogue) -> Answer:
-    """The answer in a response's body. Only a finished text is no_tool, and only calls that fit the catalogue are calls.
-
-    Raises Empty for a body without a candidate or a block, and Refused where the account was closed for misuse.
-    """
-    try:
-        response = _Response.model_validate(document)
-    except ValidationError:
-        raise Empty("an answer of an unknown shape") from None
-    candidate = response.candidates[0] if response.candidates else None
-    blocked = response.promptFeedback.blockReason if response.promptFeedback else None
-    if not candidate and not blocked:
-        raise Empty("an answer without a candidate")
-    finish = candidate.finishReason if candidate else None
-    if finish == "PUP_LIMITED_DISABLED":
-        raise Refused("account limited for prohibited use", project=True)
-    parts = candidate.content.parts if candidate and candidate.content and candidate.content.parts else []
-    text = "".join(part.text for part in parts if part.text and not part.thought)
-    named = [(part.functionCall.name, part.functionCall.args) for part in parts if part.functionCall]
-    calls, reason, final = None, "", False
-    if not candidate or finish in BLOCKED:
-        reason, final = f"blocked: {finish or blocked}", True
-    elif finish != "STOP":
-        reason = " ".join(filter(None, (finish or "no finish reason", candidate.finishMessage)))
-    elif named:
-        calls, reason = checked(named, catalogue)
-    elif text.strip():
-        calls = []
-    else:
-        reason = "STOP without a text or a call"
-    usage = response.usageMetadata
-    return Answer(
-        # The name that answered: an alias or a retired model is routed to another.
-        model=response.modelVersion or model,
-        text=json.dumps([{"name": name, "arguments": args} for name, args in named]) if named else text,
-        calls=calls,
-        reason=reason,
-        final=final,
-        prompt_tokens=usage.promptTokenCount or 0,
-        tokens=usage.totalTokenCount or 0,
-    )
-
-
-def fault(code: int, body: Any) -> Fault:
-    """The fate of an error by its status, its reason and, where the service gives none, its words."""
-    error = body.get("error", body) if isinstance(body, dict) else {}
-    error = error if isinstance(error, dict) else {"message": str(error)}
-    message = f"{code} {str(error.get('message') or error.get('status') or 'no message')[:500]}"
-    details = [detail for detail in error.get("details") or [] if isinstance(detail, dict)]
-    reasons = {str(detail.get("reason")) for detail in details}
-    if code == 429:
-        return _spent(message, details)
-    if code in (408, 499) or code >= 500:
-        return Transient(message)
-    if code in (401, 403) or "API_KEY_INVALID" in reasons or re.search(r"api key (not|expired|invalid)", message, re.I):
-        return Refused(message, project="your project" in message.lower())
-    return Misconfigured(message)
-
-
-def _spent(message: str, details: Sequence[Mapping[str, Any]]) -> Spent:
-    violations = [
-        violation
-        for detail in details
-        if str(detail.get("@type", "")).endswith("QuotaFailure")
-        for violation in detail.get("violations") or []
-        if isinstance(violation, dict)
-    ]
-    stated = [str(detail["retryDelay"]) for detail in details if detail.get("retryDelay")]
-    stated += re.findall(r"retry in ([\d.hms]*[hms])", message)
-    delays = [seconds(duration) for duration in stated]
-    ids = {str(violation.get("quotaId")): str(violation.get("quotaValue", "")) for violation in violations}
-
-    def limit(period: str) -> int | None:
-        sizes = [int(value) for name, value in ids.items() if period in name and value.isdigit()]
-        return min(sizes, default=None)
-
-    delay = max(delays, default=None)
-    if re.search(r"limit: 0(?![\d.])", message) or "0" in ids.values():
-        return Spent(message, "none", delay, 0)
-    if any("PerDay" in name for name in ids):
-        return Spent(message, "day", delay, limit("PerDay"))
-    if any("PerMinute" in name for name in ids):
-        return Spent(message, "minute", delay, limit("RequestsPerMinute"))
-    return Spent(message, "unknown", delay, None)
-
-
-def seconds(duration: str) -> float:
-    """A duration such as 37s, 37.295530399s, 10h17m5.7s or 523ms in seconds."""
-    units = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
-    return sum(float(number) * units[unit] for number, unit in re.findall(r"(\d+(?:\.\d+)?)(ms|h|m|s)", duration))
 
 
 def said(error: BaseException) -> str:

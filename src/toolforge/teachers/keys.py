@@ -12,6 +12,8 @@ from dotenv import load_dotenv
 from toolforge.errors import InputError
 
 GEMINI_KEYS = "GEMINI_API_KEYS"
+# The openai package demands a key; Ollama and the like look at none.
+NO_KEY = "none"
 
 
 @dataclass
@@ -63,13 +65,14 @@ def gemini_keys() -> list[Key]:
 def openai_keys() -> list[Key]:
     """The one key in OPENAI_API_KEY, as the openai package reads it, or a stand-in for a service that asks for none."""
     load_dotenv(Path(".env"))
-    return [Key(os.environ.get("OPENAI_API_KEY", "").strip() or "none", "openai")]
+    return [Key(os.environ.get("OPENAI_API_KEY", "").strip() or NO_KEY, "openai")]
 
 
 def redact(text: str, keys: Iterable[Key]) -> str:
     """The text, in one line, with each key's id in place of the key, however it is quoted."""
-    for key in keys:
-        if len(key.secret) > 4:
+    # A key can begin with another.
+    for key in sorted(keys, key=lambda key: -len(key.secret)):
+        if key.secret != NO_KEY:
             for form in (key.secret, quote(key.secret, safe="")):
                 text = text.replace(form, f"<key {key.id}>")
     return " ".join(text.split())

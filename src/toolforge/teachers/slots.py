@@ -90,7 +90,7 @@ class Slots:
         self.keys = list(keys)
         self._path, self._in_flight, self._wait = path, in_flight, wait
         self._turn = itertools.cycle(range(len(self.all)))
-        self._changed = asyncio.Condition()
+        self._changed = asyncio.Event()
         self._ended = ""
         self._load()
 
@@ -136,10 +136,9 @@ class Slots:
                     return slot, key
             # A slot that is only busy wakes this one when it is given back.
             until = min((slot.free_at(now) for slot in self._alive() if slot.free_at(now) > now), default=now + 1)
-            async with self._changed:
-                with contextlib.suppress(TimeoutError):
-                    # At most a second: after a closed laptop wakes, only the wall clock is right.
-                    await asyncio.wait_for(self._changed.wait(), min(max(until - now, 0.01), 1.0))
+            with contextlib.suppress(TimeoutError):
+                # At most a second: after a closed laptop wakes, only the wall clock is right.
+                await asyncio.wait_for(self._changed.wait(), min(max(until - now, 0.01), 1.0))
 
     def _alive(self) -> list[Slot]:
         """The slots that are not dead. Raises Ended where there is none, or all rest for longer than may be waited."""
@@ -162,10 +161,10 @@ class Slots:
         until = [slot.blocked_until for slot in self.all if not slot.is_dead()]
         return min(until) if until and min(until) > time.time() else 0.0
 
-    async def given_back(self) -> None:
-        """Wake who waits for a slot."""
-        async with self._changed:
-            self._changed.notify_all()
+    def given_back(self) -> None:
+        """Wake who waits for a slot. Nothing is awaited here, where a worker may hold an answer that is not yet stored."""
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     def answered(self, slot: Slot, key: Key) -> None:
         """The slot answered: it takes as many requests as it may from now on."""
