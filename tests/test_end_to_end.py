@@ -137,8 +137,8 @@ def test_a_killed_training_goes_on_where_it_was(clone):
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     data = clone / "data"
     command = [
-        sys.executable, "-m", "toolforge.stages.train", data / "tools.json", data / "split" / "train.jsonl",
-        data / "split" / "val.jsonl", "adapter", "checkpoints", "loss.csv", "train.json",
+        sys.executable, "-m", "toolforge.stages.train", data / "tools.json", data / "systems.yaml",
+        data / "split" / "train.jsonl", data / "split" / "val.jsonl", "adapter", "checkpoints", "loss.csv", "train.json",
     ]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": str(clone / "src"), "HF_HUB_OFFLINE": "1"}
     with subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.DEVNULL) as first:
@@ -147,6 +147,7 @@ def test_a_killed_training_goes_on_where_it_was(clone):
             not (folder / "checkpoints" / "checkpoint-2" / "trainer_state.json").exists()
             and time.monotonic() < deadline
         ):
+            assert first.poll() is None
             time.sleep(0.05)
         first.kill()
     assert not (folder / "loss.csv").exists()
@@ -158,7 +159,7 @@ def test_a_killed_training_goes_on_where_it_was(clone):
     assert json.loads((folder / "train.json").read_text())["steps"] == 8
 
 
-TRAIN = "train data/tools.json data/split/train.jsonl data/split/val.jsonl a c l.csv f.json"
+TRAIN = "train data/tools.json data/systems.yaml data/split/train.jsonl data/split/val.jsonl a c l.csv f.json"
 
 
 @pytest.mark.parametrize(
