@@ -17,7 +17,7 @@ from peft import LoraConfig
 from transformers import AutoModelForCausalLM
 from trl import SFTConfig, SFTTrainer
 
-from toolforge import packing, student
+from toolforge import attention, packing, student
 from toolforge.params import load_params
 from toolforge.prompt import PromptParams
 from toolforge.records import Example, read_rows, write_json
@@ -34,7 +34,7 @@ def measure(kind: type[SFTTrainer], base: str, rows: list[Example], folder: str)
     torch.manual_seed(0)
     if own:
         model = student.load_base(base, "nf4")
-        model.set_attn_implementation(packing.PACKED)
+        model.set_attn_implementation(attention.PACKED)
     else:
         model = AutoModelForCausalLM.from_pretrained(base, dtype=student.precision(), quantization_config=student.nf4())
     trainer = kind(

@@ -1,4 +1,4 @@
-"""TRL's trainer made fast on a few cores: packed batches, the completion's logits alone, compiled layers."""
+"""TRL's trainer made fast on a few cores: balanced, packed batches, the completion's logits alone, compiled layers."""
 
 import ctypes
 import shutil
@@ -8,9 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from datasets import Dataset
 from peft import PeftModel
 from transformers import TrainerCallback, TrainerState
 from trl import SFTTrainer
+
+from toolforge import packing
+
+# The tokens whose logits are reckoned at once: 128 x 49152 of them stay near the cores.
+PART = 128
 
 
 def can_compile() -> bool:
@@ -27,7 +33,7 @@ class GiveBackMemory(TrainerCallback):  # type: ignore[misc]
     pieces: without this a run went from 4.8 GB after 80 steps to 6.4 GB after 700. Only glibc knows the call.
     """
 
-    STEPS = 20
+    STEPS = 100
 
     def on_step_end(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
         """As transformers calls it after each optimizer step."""
@@ -46,6 +52,10 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
         """As SFTTrainer."""
         super().__init__(*args, callbacks=[GiveBackMemory()], **kwargs)
         self._loss = _completion_loss
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> packing.Balanced:
+        lengths = [len(ids) for ids in self.train_dataset["input_ids"]]
+        return packing.Balanced(lengths, self.args.train_batch_size, self.args.seed)
 
     def compile(self) -> None:
         """Have torch.compile fuse what stands between the matrix products: a third more speed on 2 cores."""
@@ -67,5 +77,6 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
         # accelerate wraps the outer model's forward alone, which this goes past.
         with self.accelerator.autocast():
             hidden = base.model(**inputs, use_cache=False).last_hidden_state[:, :-1]
-            total = self._loss(base.lm_head, hidden[said], labels[said])
+            parts = zip(hidden[said].split(PART), labels[said].split(PART), strict=True)
+            total = sum(self._loss(base.lm_head, *part) for part in parts)
         return total / (said.sum() if num_items_in_batch is None else num_items_in_batch)

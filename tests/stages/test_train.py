@@ -5,7 +5,7 @@ import torch
 from peft import LoraConfig
 from trl import SFTConfig, SFTTrainer
 
-from toolforge import packing
+from toolforge import attention, packing
 from toolforge.prompt import PromptParams, answer, render
 from toolforge.records import Example, ToolCall
 from toolforge.stages.train import curves, dataset
@@ -26,7 +26,7 @@ def trainer(kind, tiny_llama, tokenizer, folder, catalogue):
     model = tiny_llama(0)
     own = kind is CompletionTrainer
     if own:
-        model.set_attn_implementation(packing.PACKED)
+        model.set_attn_implementation(attention.PACKED)
     return kind(
         model=model,
         args=SFTConfig(

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.trainer_utils import get_last_checkpoint
 from trl import SFTConfig, SFTTrainer
 
-from toolforge import packing, student
+from toolforge import attention, packing, student
 from toolforge.errors import InputError, run
 from toolforge.params import load_params
 from toolforge.prompt import PromptParams, answer, render
@@ -54,7 +54,7 @@ def train(
     """Fine-tune, going on from the last checkpoint in `config.output_dir` where there is one. Returns the trainer
     with the weights of the lowest validation loss. Raises InputError for lora.target_modules that the base lacks.
     """
-    model.set_attn_implementation(packing.PACKED)
+    model.set_attn_implementation(attention.PACKED)
     try:
         trainer = CompletionTrainer(
             model=model,
