@@ -23,7 +23,7 @@ check: $(READY)
 
 ## Training speed against plain TRL, in one run
 bench: $(READY)
-	GLIBC_TUNABLES=glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=100000000000 \
+	LD_PRELOAD=$$(python -m toolforge.mimalloc) MIMALLOC_PURGE_DELAY=-1 \
 	python benchmarks/train_speed.py data/split/train.jsonl metrics/train_speed.json
 
 ## The teacher's labels a second, its memory, and the load of a million stored labels
