@@ -1,7 +1,8 @@
 """A teacher's service on loopback, Gemini's and OpenAI's shape, that fails as it is told and counts what it is asked.
 
 `Service()` runs in a thread of its own. `script(key, model, query, n)` gives the reply to the n-th request for that query: a
-(status, body) with a dict or a text as body, or one of DROP, RESET, HANG, CUT. `quota` caps the requests of a (key, model).
+(status, body) with a dict or a text as body, or one of DROP, HANG, CUT (half the JSON), SHORT (half the length that it stated) and TRICKLE
+(a byte at a time, without end).
 """
 
 import asyncio
@@ -12,7 +13,7 @@ from collections import Counter, defaultdict
 
 from aiohttp import web
 
-DROP, HANG, CUT = "drop", "hang", "cut"
+DROP, HANG, CUT, SHORT, TRICKLE = "drop", "hang", "cut", "short", "trickle"
 
 
 def answered(*parts, finish="STOP", version="gemini-that-answered", **more):
@@ -182,6 +183,8 @@ class Service:
                 return web.Response()
             if reply == HANG:
                 await asyncio.sleep(3600)
+            if reply in (SHORT, TRICKLE):
+                return await self._partly(request, reply)
             if reply == CUT:
                 return web.Response(text=json.dumps(TEXT[1])[:-20], content_type="application/json")
             status, content, *headers = reply
@@ -196,6 +199,17 @@ class Service:
             return web.json_response(content, status=status, headers=headers[0] if headers else None)
         finally:
             self.running -= 1
+
+    async def _partly(self, request, reply):
+        response = web.StreamResponse(headers={"content-type": "application/json", "content-length": "1000000"})
+        await response.prepare(request)
+        await response.write(b'{"candidates": [')
+        while reply == TRICKLE and request.transport and not request.transport.is_closing():
+            await response.write(b" ")
+            await asyncio.sleep(0.2)
+        if request.transport:
+            request.transport.abort()
+        return response
 
     async def _submit(self, request):
         body = await request.json()

@@ -55,6 +55,12 @@ def test_rows_that_keep_failing_are_left_or_rejected_and_blocks_are_final(ask, s
     }  # fmt: skip
 
 
+def test_a_job_stays_under_what_may_be_sent_inline(stage, service):
+    stage.labels.write_text("x" * 6_000_000)
+    assert len(stage.run(mode="batch")) == 4
+    assert [len(rows) for _, _, rows in service.submitted] == [2, 2]
+
+
 def test_a_job_whose_hand_in_was_cut_off_is_found_and_not_handed_in_twice(ask, stage, service):
     service.after_submit = lambda n: DROP if n == 1 else None
     assert len(ask()) == 4

@@ -27,11 +27,12 @@ from toolforge.teachers.fates import Bar, note, settle, until_done_or_signal
 from toolforge.teachers.gemini import Gemini
 from toolforge.teachers.keys import Key, redact
 from toolforge.teachers.request import TRIES, Request, Run, record_of
-from toolforge.teachers.slots import PATIENCE, Ended, Slot, Slots
+from toolforge.teachers.slot import Slot
+from toolforge.teachers.slots import PATIENCE, Ended, Slots
 from toolforge.teachers.store import Store
 
-# With the guide and the catalogue in each row, some 10 kB, a job stays under the 20 MB that may be sent inline.
-ROWS = 1000
+# The guide and the catalogue stand in each row, and 20 MB may be sent inline.
+ROWS, BYTES, QUERY_BYTES = 1000, 18_000_000, 1000
 LONGEST_POLL = 60.0
 # Seconds for one request: a job of a thousand rows is some megabytes.
 TIMEOUT = 300.0
@@ -103,7 +104,8 @@ class Batch:
             for query in dict.fromkeys(queries)
             if known.isdisjoint(self._request.keys(query)) and not self._store.answer(query, self._request.keys)
         )
-        while rows := list(itertools.islice(lacking, ROWS)):
+        size = max(1, min(ROWS, BYTES // (self._teacher.row_bytes + QUERY_BYTES)))
+        while rows := list(itertools.islice(lacking, size)):
             await self._hand_in(rows, tries=1)
         start, pause = time.monotonic(), 1.0
         while self._jobs:

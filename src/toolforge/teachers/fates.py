@@ -12,7 +12,8 @@ from tqdm import tqdm
 
 from toolforge.teachers.answers import Fault, Misconfigured, Refused, Spent
 from toolforge.teachers.keys import Key, redact
-from toolforge.teachers.slots import Ended, Slot, Slots, utc
+from toolforge.teachers.slot import Slot, utc
+from toolforge.teachers.slots import Ended, Slots
 
 Bar: TypeAlias = "tqdm[Any]"
 

@@ -118,12 +118,12 @@ def fault(code: int, body: Any) -> Fault:
     """The fate of an error by its status, its reason and, where the service gives none, its words."""
     error = body.get("error", body) if isinstance(body, dict) else {}
     error = error if isinstance(error, dict) else {"message": str(error)}
-    message = f"{code} {str(error.get('message') or error.get('status') or 'no message')[:500]}"
+    message = f"{code} {error.get('message') or error.get('status') or 'no message'}"
     details = [detail for detail in error.get("details") or [] if isinstance(detail, dict)]
     reasons = {str(detail.get("reason")) for detail in details}
     if code == 429:
         return _spent(message, details)
-    if code in (408, 499) or code >= 500:
+    if code in (408, 409, 499) or code >= 500:
         return Transient(message)
     if code in (401, 403) or "API_KEY_INVALID" in reasons or re.search(r"api key (not|expired|invalid)", message, re.I):
         return Refused(message, project="your project" in message.lower())
