@@ -55,6 +55,7 @@ def test_rows_that_keep_failing_are_left_or_rejected_and_blocks_are_final(ask, s
     }  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore:Sending a large body")
 def test_a_job_stays_under_what_may_be_sent_inline(stage, service):
     stage.labels.write_text("x" * 6_000_000)
     assert len(stage.run(mode="batch")) == 4

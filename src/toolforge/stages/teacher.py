@@ -15,6 +15,7 @@ from toolforge.params import Params, load_params
 from toolforge.records import Example, Query, read_jsonl, write_json, write_jsonl
 from toolforge.teachers import keys
 from toolforge.teachers.ask import Asking, Teacher
+from toolforge.teachers.lookups import Loop
 from toolforge.teachers.request import Request, Run
 from toolforge.teachers.slots import Slots
 from toolforge.teachers.store import Record, Store
@@ -164,7 +165,8 @@ def _ask(paths: Paths, params: TeacherParams, catalogue: Catalogue, store: Store
             slot_table(slots)
 
     try:
-        return asyncio.run(ask())
+        with asyncio.Runner(loop_factory=Loop) as runner:
+            return runner.run(ask())
     except KeyboardInterrupt:
         print(f"teacher: every answer is in {paths.store}, run again to resume", file=sys.stderr)
         raise

@@ -120,8 +120,8 @@ def read(document: Any, model: str, catalogue: Catalogue) -> Answer:
         calls=calls,
         reason=reason,
         final=final,
-        prompt_tokens=usage.prompt_tokens or 0,
-        tokens=usage.total_tokens or 0,
+        prompt_tokens=max(usage.prompt_tokens or 0, 0),
+        tokens=max(usage.total_tokens or 0, 0),
     )
 
 
