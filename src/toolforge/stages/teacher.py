@@ -15,9 +15,9 @@ from toolforge.params import Params, load_params
 from toolforge.records import Example, Query, read_jsonl, write_json, write_jsonl
 from toolforge.teachers import keys
 from toolforge.teachers.ask import Asking, Teacher
-from toolforge.teachers.lookups import Loop
 from toolforge.teachers.request import Request, Run
 from toolforge.teachers.slots import Slots
+from toolforge.teachers.stopping import Loop
 from toolforge.teachers.store import Record, Store
 from toolforge.teachers.tally import Price, Tally, estimate, load_gold, slot_table
 from toolforge.tools import Catalogue, load_tools

@@ -13,11 +13,12 @@ import tenacity
 from tqdm import tqdm
 
 from toolforge.teachers.answers import Answer, Empty, Fault, Transient
-from toolforge.teachers.fates import Bar, note, settle, until_done_or_signal
+from toolforge.teachers.fates import Bar, note, settle
 from toolforge.teachers.keys import redact
 from toolforge.teachers.request import TRIES, Request, Run, record_of
 from toolforge.teachers.slot import Slot, utc
 from toolforge.teachers.slots import Ended, Slots
+from toolforge.teachers.stopping import until_done_or_signal
 from toolforge.teachers.store import Record, Store
 
 # Seconds that requests under way have to end in after Ctrl-C.

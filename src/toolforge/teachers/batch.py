@@ -23,12 +23,13 @@ from tqdm import tqdm
 from toolforge.errors import InputError
 from toolforge.records import write_json
 from toolforge.teachers.answers import Fault, Misconfigured, Transient
-from toolforge.teachers.fates import Bar, note, settle, until_done_or_signal
+from toolforge.teachers.fates import Bar, note, settle
 from toolforge.teachers.gemini import Gemini
 from toolforge.teachers.keys import Key, redact
 from toolforge.teachers.request import TRIES, Request, Run, record_of
 from toolforge.teachers.slot import Slot
 from toolforge.teachers.slots import PATIENCE, Ended, Slots
+from toolforge.teachers.stopping import until_done_or_signal
 from toolforge.teachers.store import Store
 
 # The guide and the catalogue stand in each row, and 20 MB may be sent inline.
