@@ -109,6 +109,7 @@ class Service:
         self.given = Counter()  # successful answers by query
         self.refused = defaultdict(list)  # times of refusals by key
         self.jobs, self.submitted, self.after_submit = {}, [], None
+        self.lists, self.list_failures, self.list_failure = 0, 0, OVERLOADED
         self.running = self.most = 0
         self._seen = Counter()
         self._loop = asyncio.new_event_loop()
@@ -231,7 +232,7 @@ class Service:
         if reply == DROP:
             request.transport.abort()
             return web.Response()
-        if reply == "kill":
+        if reply == HANG:
             await asyncio.sleep(3600)
         if reply:
             del self.jobs[name]
@@ -239,6 +240,9 @@ class Service:
         return web.json_response(self._state(name))
 
     async def _list(self, request):
+        self.lists += 1
+        if self.lists <= self.list_failures:
+            return web.json_response(self.list_failure[1], status=self.list_failure[0])
         return web.json_response({"operations": [self._state(name) for name in self.jobs]})
 
     async def _job(self, request):

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from teachers.service import CALL, DROP, OVERLOADED, TEXT, answered, invalid, spent
+from teachers.service import CALL, DROP, HANG, OVERLOADED, TEXT, answered, invalid, spent
 from toolforge.errors import InputError
 
 
@@ -68,6 +68,29 @@ def test_a_job_whose_hand_in_was_cut_off_is_found_and_not_handed_in_twice(ask, s
     assert len(service.submitted) == 1
 
 
+def test_a_job_is_not_handed_in_again_before_it_was_looked_for(ask, stage, service):
+    service.after_submit = lambda n: DROP if n == 1 else None
+    service.list_failures = 2
+    assert len(ask()) == 4
+    assert (len(service.submitted), service.lists) == (1, 3)
+
+
+def test_a_job_that_cannot_be_looked_for_stays_in_the_journal(ask, stage, service):
+    service.after_submit = lambda n: DROP if n == 1 else None
+    service.list_failures, service.list_failure = 1, spent()
+    with pytest.raises(InputError, match="got there is not known"):
+        ask()
+    assert len(ask()) == 4
+    assert len(service.submitted) == 1
+
+
+def test_a_job_whose_hand_in_was_never_answered_is_found(ask, stage, service, monkeypatch):
+    monkeypatch.setattr("toolforge.teachers.batch.TIMEOUT", 5.0)
+    service.after_submit = lambda n: HANG if n == 1 else None
+    assert len(ask()) == 4
+    assert len(service.submitted) == 1
+
+
 def test_a_refused_hand_in_goes_to_the_next_slot(ask, stage, service):
     stage.keys("secret-key-0", "secret-key-1", "secret-key-2")
     replies = {1: invalid("secret-key-0"), 2: spent(message="limit: 0")}
@@ -78,7 +101,7 @@ def test_a_refused_hand_in_goes_to_the_next_slot(ask, stage, service):
 
 @pytest.mark.parametrize("moment", ["handing in", "polling"])
 def test_a_killed_run_finds_its_jobs_again(stage, service, moment):
-    service.after_submit = lambda n: "kill" if moment == "handing in" else None
+    service.after_submit = lambda n: HANG if moment == "handing in" else None
     with stage.start(mode="batch") as process:
         while not (service.jobs and (moment == "handing in" or any(job["polls"] for job in service.jobs.values()))):
             time.sleep(0.01)

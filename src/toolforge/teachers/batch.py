@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from toolforge.errors import InputError
 from toolforge.records import write_json
-from toolforge.teachers.answers import Fault, Misconfigured, Transient
+from toolforge.teachers.answers import Answer, Fault, Misconfigured, Transient
 from toolforge.teachers.fates import Bar, note, settle
 from toolforge.teachers.gemini import Gemini
 from toolforge.teachers.keys import Key, redact
@@ -145,12 +145,26 @@ class Batch:
 
     async def _submit(self, job: Job, key: Key) -> str:
         try:
-            return await self._teacher.submit(key.secret, job.model, job.label, job.rows)
-        except (Transient, TimeoutError):
+            return await _in_time(self._teacher.submit(key.secret, job.model, job.label, job.rows))
+        except Transient:
             # It may have got there all the same.
-            if name := await self._teacher.find(key.secret, job.label):
+            try:
+                name = await self._find(job, key)
+            except Fault as fault:
+                said = redact(str(fault), self._slots.keys)
+                raise Ended(f"whether batch job {job.label} got there is not known ({said}); run again") from None
+            if name:
                 return name
             raise
+
+    async def _find(self, job: Job, key: Key) -> str | None:
+        async def find() -> str | None:
+            return await _in_time(self._teacher.find(key.secret, job.label))
+
+        return await self._patiently(find)
+
+    async def _fetch(self, job: Job, key: Key) -> dict[str, Answer | Fault] | None:
+        return await _in_time(self._teacher.fetch(key.secret, job.name, job.model, list(job.rows)))
 
     async def _collect(self, job: Job) -> None:
         """Store what a job gave, and hand in again the rows that it gave no answer for."""
@@ -160,15 +174,13 @@ class Batch:
             raise Ended(f"batch job {job.name or job.label} belongs to project {job.project}, of which no key is set")
         try:
             if not job.name:
-                found = await self._patiently(functools.partial(self._teacher.find, key.secret, job.label))
-                job.name = found or ""
+                job.name = await self._find(job, key) or ""
                 if not job.name:
                     self._jobs.remove(job)
                     await self._hand_in(list(job.rows.values()), job.tries)
                     return
                 self._save()
-            fetch = functools.partial(self._teacher.fetch, key.secret, job.name, job.model, list(job.rows))
-            rows = await self._patiently(fetch)
+            rows = await self._patiently(functools.partial(self._fetch, job, key))
         except Misconfigured as fault:
             # The service knows it no more.
             rows = dict.fromkeys(job.rows, fault)
@@ -210,18 +222,11 @@ class Batch:
             reraise=True,
         )
         try:
-            return await retrying(self._in_time, request)
+            return await retrying(request)
         except Transient as fault:
             raise Ended(
                 f"the service does not answer ({redact(str(fault), self._slots.keys)}); run again to resume"
             ) from None
-
-    async def _in_time(self, request: Callable[[], Awaitable[T]]) -> T:
-        try:
-            async with asyncio.timeout(TIMEOUT):
-                return await request()
-        except TimeoutError:
-            raise Transient(f"no answer within {TIMEOUT:g} s") from None
 
     def _settle(self, fault: Fault, slot: Slot, key: Key) -> None:
         settle(fault, slot, key, self._slots, lambda message: note(self._bar, message))
@@ -236,3 +241,11 @@ class Batch:
             return [Job(**job) for job in json.loads(self._journal.read_text(encoding="utf-8"))]
         except (TypeError, ValueError):
             raise InputError(f"{self._journal}: not the journal of batch jobs") from None
+
+
+async def _in_time(request: Awaitable[T]) -> T:
+    try:
+        async with asyncio.timeout(TIMEOUT):
+            return await request
+    except TimeoutError:
+        raise Transient(f"no answer within {TIMEOUT:g} s") from None
