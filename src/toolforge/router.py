@@ -1,5 +1,6 @@
 """The exported router: a folder that an agent loads; a query in, calls with a confidence out."""
 
+import json
 import shutil
 import threading
 import time
@@ -86,10 +87,7 @@ class Router:
             raise InputError("the query is empty")
         with self._lock:
             answer = self._decoder.answer(query)
-        calls = parse(answer.text)
-        fault = self.catalogue.fault(calls) if calls is not None else "no JSON list of calls"
-        if calls is None or fault:
-            raise InputError(f"the answer to this query breaks the catalogue: {fault}")
+        calls = self._read(answer.text)
         confidence = self._calibration.apply(answer.probability)
         return Routing(
             calls=calls,
@@ -97,3 +95,11 @@ class Router:
             escalate=threshold is not None and confidence < threshold,
             milliseconds=(time.perf_counter() - start) * 1000,
         )
+
+    def _read(self, text: str) -> list[ToolCall]:
+        calls = parse(text)
+        fault = "no list of calls" if calls is None else self.catalogue.fault(calls)
+        # The grammar leaves little to find here: numbers that read as infinity, patterns and multiples that jsonschema takes otherwise.
+        if calls is None or fault or "Infinity" in json.dumps([call.arguments for call in calls]):
+            raise InputError(f"the answer to this query breaks the catalogue: {fault or 'an infinite number'}")
+        return calls
