@@ -12,20 +12,21 @@ if TYPE_CHECKING:
     from toolforge.router import Routing
 
 # What a command needs is imported inside it: `toolforge route` waits for no server, and no command for torch.
+# D301 asks for raw docstrings, but click's \b, which keeps the lines below it as they are, is the character.
 
 FILE = click.Path(path_type=Path)
 router_option = click.option(
     "--router", "folder", type=FILE, default=Path("models/router"), show_default=True, help="The router's folder."
 )
 threshold_option = click.option(
-    "--threshold", type=click.FloatRange(0, 1), help="Escalate below this confidence instead of the router's own."
+    "--threshold", type=click.FloatRange(0, 1), help="Escalate below this confidence. [default: the router's own]"
 )
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="toolforge")
 def main() -> None:
-    r"""Route an agent's queries to its tools.
+    """Route an agent's queries to its tools.
 
     \b
     toolforge route "weather in Oslo and 20 C in F"
@@ -36,7 +37,7 @@ def main() -> None:
     \b
     Shell completion, for bash (or zsh_source, fish_source):
     eval "$(_TOOLFORGE_COMPLETE=bash_source toolforge)"
-    """
+    """  # noqa: D301
 
 
 @main.command()
@@ -49,13 +50,13 @@ def main() -> None:
 def route(
     query: str | None, as_json: bool, source: Path | None, target: Path | None, folder: Path, threshold: float | None
 ) -> None:
-    r"""Say which tools a QUERY calls, or those of each row of a file.
+    """Say which tools a QUERY calls, or those of each row of a file.
 
     \b
     toolforge route "weather in Oslo and 20 C in F"
     toolforge route --json "define laconic" | jq .calls
     toolforge route --input queries.jsonl --output routed.jsonl
-    """
+    """  # noqa: D301
     if (query is None) == (source is None):
         raise click.UsageError("give either a QUERY or --input and --output")
     if (source is None) != (target is None):
@@ -65,12 +66,13 @@ def route(
         from toolforge.router import Router
 
         router = Router.load(folder)
+        limit = router.threshold if threshold is None else threshold
         if source and target:
             from toolforge.bulk import route_file
 
-            route_file(router, source, target, threshold)
+            route_file(router, source, target, limit)
         elif query is not None:
-            routing = router.route(query, threshold)
+            routing = router.route(query, limit)
             click.echo(json.dumps(routing.model_dump(), ensure_ascii=False) if as_json else _for_people(routing))
 
     run(command)
@@ -106,21 +108,22 @@ def serve(
     folder: Path,
     threshold: float | None,
 ) -> None:
-    r"""Serve OpenAI's /v1/chat/completions, and a page to try it at /.
+    """Serve OpenAI's /v1/chat/completions, and a page to try it at /.
 
     \b
     toolforge serve
     TOOLFORGE_API_KEY=secret toolforge serve --host 0.0.0.0
 
     SIGTERM ends it once every accepted request is answered.
-    """
+    """  # noqa: D301
 
     def command() -> None:
         from toolforge import server
         from toolforge.router import Router
 
         router = Router.load(folder)
-        settings = server.Settings(threshold, api_key, queue, timeout, max_body)
+        limit = router.threshold if threshold is None else threshold
+        settings = server.Settings(limit, api_key, queue, timeout, max_body)
         server.serve(router, host, port, settings)
 
     run(command)
@@ -136,12 +139,12 @@ def serve(
 @click.option("--tools", type=FILE, default=Path("data/tools.json"), show_default=True)
 @click.option("--labels", type=FILE, default=Path("data/LABELS.md"), show_default=True)
 def label(dry_run: bool, **files: Path) -> None:
-    r"""Label the queries as params.yaml's `teacher` section says, without DVC around it.
+    """Label the queries as params.yaml's `teacher` section says, without DVC around it.
 
     \b
     toolforge label --dry-run
     toolforge label --queries mine.jsonl --store mine.store.jsonl --out mine.labels.jsonl
-    """
+    """  # noqa: D301
 
     def command() -> None:
         from toolforge.params import load_params

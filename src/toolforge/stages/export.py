@@ -157,7 +157,10 @@ def main() -> None:
         merge(paths.adapter, quantization, paths.merged)
     merged = load_merged(paths.merged, trained)
     answers = {"trained": answer(trained, val, params), "merged": answer(merged, val, params)}
-    systems = [under(system, trained, merged, val[:: params.systems_every], params) for system in params.systems]
+    # As others load it: by its own adapter_config.json.
+    adapter = student.load_student(paths.adapter, "none")
+    some = val[:: params.systems_every]
+    systems = [under(system, adapter, merged, some, params) for system in (trained.prompt.system, *params.systems)]
     before, after = prompt(trained, QUERY).split(QUERY)
     settings = RouterSettings(
         name=params.name,
