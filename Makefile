@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 ## From nothing to a trained and measured router
 repro: $(READY)
 	dvc repro
-	python -m toolforge.summary metrics models/adapter
+	python -m toolforge.summary metrics models/adapter models/router
 
 ## The tests, the slow ones included
 test: $(READY)

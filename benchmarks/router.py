@@ -102,7 +102,7 @@ def start_up(folder: Path) -> dict[str, Any]:
     return {"p50_s": round(statistics.median(times) / 1000, 2), "n": STARTS}
 
 
-def overhead(folder: Path, queries: Sequence[str]) -> dict[str, Any]:
+def overhead(folder: Path, model: str, queries: Sequence[str]) -> dict[str, Any]:
     """What `toolforge serve` adds to a routing, in ms: the round trip of a request less the routing's own time."""
     command = [Path(sys.executable).with_name("toolforge"), "serve", "--router", folder, "--port", "0"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
@@ -110,7 +110,7 @@ def overhead(folder: Path, queries: Sequence[str]) -> dict[str, Any]:
         url = server.stderr.readline().rsplit(" ", 1)[1].strip()
 
         def added(query: str) -> float:
-            body = json.dumps({"model": "any", "messages": [{"role": "user", "content": query}]}).encode()
+            body = json.dumps({"model": model, "messages": [{"role": "user", "content": query}]}).encode()
             request = urllib.request.Request(f"{url}/v1/chat/completions", body, {"Content-Type": "application/json"})
             start = time.perf_counter()
             with urllib.request.urlopen(request) as response:
@@ -138,7 +138,7 @@ def main(folder: Path, val: Path, out: Path) -> None:
         "no_tool": spread([routing.milliseconds for routing in routings if not routing.calls]),
         "compared": compare(folder, router, compared),
         "first_answer": start_up(folder),
-        "server_overhead": overhead(folder, compared * (SERVED // len(compared))),
+        "server_overhead": overhead(folder, router.name, compared * (SERVED // len(compared))),
     }
     write_json(out, result)
     print(json.dumps(result, indent=2))

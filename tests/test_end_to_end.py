@@ -90,9 +90,10 @@ def test_from_a_clone_to_experiments(clone):
 
     assert "Data and pipelines are up to date" in run(clone, "dvc", "repro")
     assert_exported(clone)
-    table = run(clone, sys.executable, "-m", "toolforge.summary", "metrics", "models/adapter")
+    table = run(clone, sys.executable, "-m", "toolforge.summary", "metrics", "models/adapter", "models/router")
     assert "tools right" in table
     assert "adapter: models/adapter" in table
+    assert "router: models/router" in table
 
     light = [
         clone / "data" / name
