@@ -3,12 +3,12 @@ PYTHON ?= python3
 READY := .venv/ready
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: repro test check bench bench-teacher
+.PHONY: repro test check bench bench-teacher bench-router
 
 ## From nothing to a trained and measured router
 repro: $(READY)
 	dvc repro
-	python -m toolforge.summary metrics models/adapter
+	python -m toolforge.summary metrics models/adapter models/router
 
 ## The tests, the slow ones included
 test: $(READY)
@@ -29,6 +29,11 @@ bench: $(READY)
 ## The teacher's labels a second, its memory, and the load of a million stored labels
 bench-teacher: $(READY)
 	python benchmarks/teacher.py metrics/teacher_speed.json
+
+## The exported router against plain llama-cpp-python and the untuned base; 10,000 hostile queries
+bench-router: $(READY)
+	python benchmarks/router.py models/router data/split/val.jsonl metrics/router_speed.json
+	python benchmarks/fuzz_router.py models/router 10000
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "error: Python 3.11 or newer is needed as '$(PYTHON)'; install it, or run make PYTHON=/path/to/python3.11" >&2; exit 1; }

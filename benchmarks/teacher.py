@@ -4,17 +4,20 @@
 
 The stage asks a loopback server that answers in 50 ms, with 12 slots (4 keys, 3 models) and no limits; labels a second are counted
 from the first request to the last label in the store, beside a bare aiohttp client's answers a second at the same number of requests under
-way: the most that this server and machine give. Memory is the peak of the whole process.
+way: the most that this server and machine give. Memory is the peak of the whole process. CPU seconds tell a busy machine from a slow program.
 """
 
 import asyncio
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +67,9 @@ class Server:
         return web.json_response(REPLY)
 
 
-def stage(server: Server, queries: int) -> dict[str, float]:
-    """Labels a second and the peak memory in MB of the stage's process for so many queries."""
+@contextlib.contextmanager
+def running(server: Server, queries: int) -> Iterator[tuple[Path, "subprocess.Popen[bytes]"]]:
+    """The stage under way on so many queries, in a folder of its own."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         section = {"provider": "gemini", "models": [f"m{n}" for n in range(MODELS)]}
@@ -83,12 +87,35 @@ def stage(server: Server, queries: int) -> dict[str, float]:
             env={**os.environ, "GOOGLE_GEMINI_BASE_URL": server.url, "NO_PROXY": "127.0.0.1",
                  "GEMINI_API_KEYS": ",".join(f"benchmark-key-{n}" for n in range(KEYS))},
         ) as process:  # fmt: skip
-            _, status, usage = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
+            yield folder, process
+
+
+def stage(server: Server, queries: int) -> dict[str, float]:
+    """Labels a second and the peak memory in MB of the stage's process for so many queries."""
+    with running(server, queries) as (folder, process):
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             sys.exit("the stage failed")
         seconds = (folder / "store.jsonl").stat().st_mtime - server.first
-        return {"labels_per_second": round(queries / seconds, 1), "peak_mb": round(usage.ru_maxrss / 1024, 1)}
+        return {
+            "labels_per_second": round(queries / seconds, 1),
+            "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 1),
+            "peak_mb": round(usage.ru_maxrss / 1024, 1),
+        }
+
+
+def interrupt(server: Server) -> float:
+    """Seconds from Ctrl-C in the middle of a run to the end of its process."""
+    with running(server, MANY) as (folder, process):
+        store = folder / "store.jsonl"
+        while not store.exists() or store.stat().st_size < 10_000:
+            time.sleep(0.01)
+        start = time.perf_counter()
+        process.send_signal(signal.SIGINT)
+        if process.wait() != 130:
+            sys.exit("the stage was not interrupted")
+        return round(time.perf_counter() - start, 2)
 
 
 async def bare(url: str, under_way: int, requests: int) -> float:
@@ -159,6 +186,7 @@ def main(out: Path) -> None:
         f"labels_{FEW}": few,
         f"labels_{MANY}": many,
         "memory_ratio": round(many["peak_mb"] / few["peak_mb"], 3),
+        "seconds_to_stop_after_ctrl_c": interrupt(server),
         "store_load": load(),
     }
     write_json(out, result)

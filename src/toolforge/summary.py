@@ -1,4 +1,4 @@
-"""The end of `make repro`: the metrics as a short table, and where the adapter lies."""
+"""The end of `make repro`: the metrics as a short table, and where the adapter and the router lie."""
 
 import argparse
 import json
@@ -33,10 +33,10 @@ def _cells(part: dict[str, Any]) -> list[str]:
 
 
 def main() -> None:
-    """Print the table of METRICS/eval.json, one line of METRICS/train.json, and the adapter's path."""
+    """Print the table of METRICS/eval.json, one line of METRICS/train.json, and the paths of adapter and router."""
     parser = argparse.ArgumentParser(prog="toolforge.summary", description=__doc__)
-    parser.add_argument("metrics", type=Path)
-    parser.add_argument("adapter", type=Path)
+    for name in ("metrics", "adapter", "router"):
+        parser.add_argument(name, type=Path)
     paths = parser.parse_args()
     scores, train = (_read(paths.metrics / name) for name in ("eval.json", "train.json"))
     console = Console()
@@ -46,6 +46,7 @@ def main() -> None:
         f"over-refusal {scores['over_refusal']}; trained in {train['seconds'] / 60:.0f} min at {train['tokens_per_second']} tokens/s"
     )
     console.print(f"adapter: {paths.adapter}")
+    console.print(f"router: {paths.router}")
 
 
 def _read(path: Path) -> dict[str, Any]:

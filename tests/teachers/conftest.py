@@ -78,7 +78,7 @@ class Stage:
     def state(self):
         return json.loads((self.folder / "store.slots.json").read_text())
 
-    def start(self, provider="gemini", models=("m",), **params):
+    def start(self, provider="gemini", models=("m",), path="", **params):
         """The command itself, as a process of its own."""
         (self.folder / "params.yaml").write_text(
             yaml.safe_dump({"teacher": {"provider": provider, "models": list(models), **params}})
@@ -89,7 +89,7 @@ class Stage:
                 "--tools", ROOT / "data" / "tools.json", "--labels", "LABELS.md",
             ],
             cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+            env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{path}"},
         )  # fmt: skip
 
 

@@ -1,7 +1,8 @@
 """A teacher's service on loopback, Gemini's and OpenAI's shape, that fails as it is told and counts what it is asked.
 
 `Service()` runs in a thread of its own. `script(key, model, query, n)` gives the reply to the n-th request for that query: a
-(status, body) with a dict or a text as body, or one of DROP, RESET, HANG, CUT. `quota` caps the requests of a (key, model).
+(status, body) with a dict or a text as body, or one of DROP, HANG, CUT (half the JSON), SHORT (half the length that it stated) and TRICKLE
+(a byte at a time, without end).
 """
 
 import asyncio
@@ -12,7 +13,7 @@ from collections import Counter, defaultdict
 
 from aiohttp import web
 
-DROP, HANG, CUT = "drop", "hang", "cut"
+DROP, HANG, CUT, SHORT, TRICKLE = "drop", "hang", "cut", "short", "trickle"
 
 
 def answered(*parts, finish="STOP", version="gemini-that-answered", **more):
@@ -108,6 +109,7 @@ class Service:
         self.given = Counter()  # successful answers by query
         self.refused = defaultdict(list)  # times of refusals by key
         self.jobs, self.submitted, self.after_submit = {}, [], None
+        self.lists, self.list_failures, self.list_failure = 0, 0, OVERLOADED
         self.running = self.most = 0
         self._seen = Counter()
         self._loop = asyncio.new_event_loop()
@@ -182,6 +184,8 @@ class Service:
                 return web.Response()
             if reply == HANG:
                 await asyncio.sleep(3600)
+            if reply in (SHORT, TRICKLE):
+                return await self._partly(request, reply)
             if reply == CUT:
                 return web.Response(text=json.dumps(TEXT[1])[:-20], content_type="application/json")
             status, content, *headers = reply
@@ -196,6 +200,17 @@ class Service:
             return web.json_response(content, status=status, headers=headers[0] if headers else None)
         finally:
             self.running -= 1
+
+    async def _partly(self, request, reply):
+        response = web.StreamResponse(headers={"content-type": "application/json", "content-length": "1000000"})
+        await response.prepare(request)
+        await response.write(b'{"candidates": [')
+        while reply == TRICKLE and request.transport and not request.transport.is_closing():
+            await response.write(b" ")
+            await asyncio.sleep(0.2)
+        if request.transport:
+            request.transport.abort()
+        return response
 
     async def _submit(self, request):
         body = await request.json()
@@ -217,7 +232,7 @@ class Service:
         if reply == DROP:
             request.transport.abort()
             return web.Response()
-        if reply == "kill":
+        if reply == HANG:
             await asyncio.sleep(3600)
         if reply:
             del self.jobs[name]
@@ -225,6 +240,9 @@ class Service:
         return web.json_response(self._state(name))
 
     async def _list(self, request):
+        self.lists += 1
+        if self.lists <= self.list_failures:
+            return web.json_response(self.list_failure[1], status=self.list_failure[0])
         return web.json_response({"operations": [self._state(name) for name in self.jobs]})
 
     async def _job(self, request):

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from teachers.service import CALL, DROP, OVERLOADED, TEXT, answered, invalid, spent
+from teachers.service import CALL, DROP, HANG, OVERLOADED, TEXT, answered, invalid, spent
 from toolforge.errors import InputError
 
 
@@ -55,8 +55,38 @@ def test_rows_that_keep_failing_are_left_or_rejected_and_blocks_are_final(ask, s
     }  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore:Sending a large body")
+def test_a_job_stays_under_what_may_be_sent_inline(stage, service):
+    stage.labels.write_text("x" * 6_000_000)
+    assert len(stage.run(mode="batch")) == 4
+    assert [len(rows) for _, _, rows in service.submitted] == [2, 2]
+
+
 def test_a_job_whose_hand_in_was_cut_off_is_found_and_not_handed_in_twice(ask, stage, service):
     service.after_submit = lambda n: DROP if n == 1 else None
+    assert len(ask()) == 4
+    assert len(service.submitted) == 1
+
+
+def test_a_job_is_not_handed_in_again_before_it_was_looked_for(ask, stage, service):
+    service.after_submit = lambda n: DROP if n == 1 else None
+    service.list_failures = 2
+    assert len(ask()) == 4
+    assert (len(service.submitted), service.lists) == (1, 3)
+
+
+def test_a_job_that_cannot_be_looked_for_stays_in_the_journal(ask, stage, service):
+    service.after_submit = lambda n: DROP if n == 1 else None
+    service.list_failures, service.list_failure = 1, spent()
+    with pytest.raises(InputError, match="got there is not known"):
+        ask()
+    assert len(ask()) == 4
+    assert len(service.submitted) == 1
+
+
+def test_a_job_whose_hand_in_was_never_answered_is_found(ask, stage, service, monkeypatch):
+    monkeypatch.setattr("toolforge.teachers.batch.TIMEOUT", 5.0)
+    service.after_submit = lambda n: HANG if n == 1 else None
     assert len(ask()) == 4
     assert len(service.submitted) == 1
 
@@ -71,7 +101,7 @@ def test_a_refused_hand_in_goes_to_the_next_slot(ask, stage, service):
 
 @pytest.mark.parametrize("moment", ["handing in", "polling"])
 def test_a_killed_run_finds_its_jobs_again(stage, service, moment):
-    service.after_submit = lambda n: "kill" if moment == "handing in" else None
+    service.after_submit = lambda n: HANG if moment == "handing in" else None
     with stage.start(mode="batch") as process:
         while not (service.jobs and (moment == "handing in" or any(job["polls"] for job in service.jobs.values()))):
             time.sleep(0.01)

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -60,9 +61,10 @@ def test_killed_at_random_moments_no_label_is_lost_doubled_or_invented(stage, se
         f"q{n}": f"weather in town {n}" for n in range(120)
     }
     assert Counter(record["query"] for record in stage.records()).most_common(1)[0][1] == 1
-    workers = 15
+    workers = 12
     assert sum(service.given.values()) <= 120 + kills * workers
-    assert service.most <= workers
+    # The dead key's three slots are no workers of these, but it may be asked while all of them are.
+    assert service.most <= workers + 1
     grace = [(at - 0.3, at + 0.3) for at in killed]
     for times in (*moments.values(), service.refused[DEAD]):
         again = [at for at in times[1:] if not any(start < times[0] < end for start, end in grace)]
@@ -72,21 +74,34 @@ def test_killed_at_random_moments_no_label_is_lost_doubled_or_invented(stage, se
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_ends_within_two_seconds_with_what_was_answered_stored(stage, service, number):
+def test_an_interrupt_waits_for_no_hanging_request_and_what_was_answered_is_stored(stage, service, number):
     stage.queries(400)
     service.delay = 0.5
     service.script = lambda key, model, query, n: HANG if query == "query 3" else TEXT
     with stage.start(in_flight=8) as process:
         while sum(service.given.values()) < 20:
             time.sleep(0.01)
-        start = time.monotonic()
         process.send_signal(number)
-        _, err = process.communicate()
-        assert time.monotonic() - start < 2
+        _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert err.strip().endswith("interrupted")
+    assert err.strip().endswith("run again to resume\ninterrupted")
     assert "Traceback" not in err
     assert len(stage.records()) == sum(service.given.values())
+
+
+def test_an_interrupt_waits_for_no_look_up_of_a_name(stage, monkeypatch):
+    monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", "http://a-name-that-hangs:1")
+    (stage.folder / "sitecustomize.py").write_text(
+        "import pathlib, socket, time\nwas = socket.getaddrinfo\n"
+        "def hang(host, *more, **options):\n    if 'hangs' not in str(host): return was(host, *more, **options)\n"
+        "    pathlib.Path('asked').touch(); time.sleep(3600)\nsocket.getaddrinfo = hang\n"
+    )
+    with stage.start(path=stage.folder) as process:
+        while not (stage.folder / "asked").exists():
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert process.returncode == 130
 
 
 def test_two_runs_at_once_do_no_harm(stage, service):
@@ -102,6 +117,47 @@ def test_two_runs_at_once_do_no_harm(stage, service):
         assert first.wait() == 0
     assert len(stage.labelled()) == len(stage.records()) == 60
     assert service.count() == 60
+
+
+def test_a_full_disk_ends_the_run_with_one_line_and_the_next_goes_on(stage, service):
+    """A limit on the size of files stands for the full disk."""
+    stage.queries(60)
+    with stage.start() as process:
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (3000, 3000))
+        _, err = process.communicate()
+    assert process.returncode == 1
+    assert err.endswith("error: File too large: store.jsonl\n")
+    assert "Traceback" not in err
+    stored = len(stage.records())
+    assert 5 < stored < 60
+    assert len(stage.run()) == 60
+    assert service.count() <= 60 + 2
+
+
+@pytest.mark.parametrize("lacking", ["params.yaml", "data/tools.json", "data/LABELS.md", "queries.jsonl", None])
+def test_a_folder_with_params_and_data_is_enough_and_what_lacks_is_said_in_one_line(stage, service, lacking):
+    files = {
+        "params.yaml": yaml.safe_dump({"teacher": {"provider": "gemini"}}),
+        "data/tools.json": (ROOT / "data" / "tools.json").read_text(),
+        "data/LABELS.md": "the guide",
+    }
+    (stage.folder / "data").mkdir()
+    for name, text in files.items():
+        (stage.folder / name).write_text(text)
+    if lacking:
+        (stage.folder / lacking).unlink()
+    done = subprocess.run(
+        [sys.executable, "-m", "toolforge.stages.teacher", "queries.jsonl", "store.jsonl", "out.jsonl"],
+        cwd=stage.folder, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+    )  # fmt: skip
+    if lacking:
+        assert done.returncode == 1
+        assert done.stderr.startswith(f"error: {lacking}: no such file")
+        assert done.stderr.count("\n") == 1
+        assert service.count() == 0
+    else:
+        assert done.returncode == 0
+        assert len(stage.labelled()) == 4
 
 
 def test_what_a_run_shows(stage, service):

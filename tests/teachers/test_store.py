@@ -184,4 +184,9 @@ def test_the_key_tells_requests_apart():
         )
     }
     assert len(keys) == 5
-    assert request_key("q", "c", "m", "p") in keys
+
+
+def test_an_edit_of_the_code_asks_nothing_again():
+    """Whoever has to change this digest makes every stored answer be paid for once more."""
+    digest = request_key("weather in Zürich", "c", "m", "p")
+    assert digest == "057c88cfda5fdcb8736ca451fcedfcb04029ea7b799c74f9152b9dcd6f6ab9f3"

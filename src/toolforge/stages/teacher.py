@@ -14,9 +14,10 @@ from toolforge.errors import InputError, run
 from toolforge.params import Params, load_params
 from toolforge.records import Example, Query, read_jsonl, write_json, write_jsonl
 from toolforge.teachers import keys
-from toolforge.teachers.ask import Asking
+from toolforge.teachers.ask import Asking, Teacher
 from toolforge.teachers.request import Request, Run
 from toolforge.teachers.slots import Slots
+from toolforge.teachers.stopping import Loop
 from toolforge.teachers.store import Record, Store
 from toolforge.teachers.tally import Price, Tally, estimate, load_gold, slot_table
 from toolforge.tools import Catalogue, load_tools
@@ -113,7 +114,7 @@ def dry_run(paths: Paths, params: TeacherParams) -> str:
     recorded = params.provider == "recorded"
     request = _request(paths, params, catalogue)
     with Store(paths.store) as store:
-        missing = list(_missing(paths.queries, store, request))
+        missing = list(dict.fromkeys(_missing(paths.queries, store, request)))
     head = "teacher.provider is recorded, which asks nothing; gemini would take:\n" if recorded else ""
     return head + estimate(missing, catalogue, request.guide, params.models, params.prices, params.mode == "batch")
 
@@ -135,7 +136,6 @@ def _missing(path: Path, store: Store, request: Request) -> Iterator[str]:
 
 def _ask(paths: Paths, params: TeacherParams, catalogue: Catalogue, store: Store, request: Request) -> Run:
     missing = sum(1 for _ in _missing(paths.queries, store, request))
-    journal = paths.store.with_suffix(".batch.json")
     if not missing:
         return Run()
     secrets = keys.gemini_keys() if params.provider == "gemini" else keys.openai_keys()
@@ -143,31 +143,33 @@ def _ask(paths: Paths, params: TeacherParams, catalogue: Catalogue, store: Store
     async def ask() -> Run:
         slots = Slots(paths.store.with_suffix(".slots.json"), secrets, params.models, params.in_flight, params.wait)
         texts = (query.query for query in _queries(paths.queries))
-        # Imported here: the SDKs take a second to load, which the default provider need not wait for.
-        if params.provider == "openai":
-            from toolforge.teachers.openai import OpenAI
+        try:
+            # Imported here: the SDKs take a second to load, which the default provider need not wait for.
+            if params.provider == "openai":
+                from toolforge.teachers.openai import OpenAI
 
-            service = OpenAI(catalogue, request.guide, params.timeout)
-            asked = await Asking(service, slots, store, request, params.timeout, params.give_up_after).label(
-                texts, missing
-            )
-        else:
-            from toolforge.teachers.gemini import Gemini
-
-            gemini = Gemini(catalogue, request.guide, params.timeout, online=params.mode == "online")
-            if params.mode == "batch":
-                from toolforge.teachers.batch import Batch
-
-                batch = Batch(gemini, slots, store, request, journal, params.give_up_after, params.wait)
-                asked = await batch.label(texts, missing)
+                service: Teacher = OpenAI(catalogue, request.guide, params.timeout)
             else:
-                asked = await Asking(gemini, slots, store, request, params.timeout, params.give_up_after).label(
-                    texts, missing
-                )
-        slot_table(slots)
-        return asked
+                from toolforge.teachers.gemini import Gemini
 
-    return asyncio.run(ask())
+                service = gemini = Gemini(catalogue, request.guide, params.timeout, online=params.mode == "online")
+                if params.mode == "batch":
+                    from toolforge.teachers.batch import Batch
+
+                    journal = paths.store.with_suffix(".batch.json")
+                    batch = Batch(gemini, slots, store, request, journal, params.give_up_after, params.wait)
+                    return await batch.label(texts, missing)
+            asking = Asking(service, slots, store, request, params.timeout, params.give_up_after)
+            return await asking.label(texts, missing)
+        finally:
+            slot_table(slots)
+
+    try:
+        with asyncio.Runner(loop_factory=Loop) as runner:
+            return runner.run(ask())
+    except KeyboardInterrupt:
+        print(f"teacher: every answer is in {paths.store}, run again to resume", file=sys.stderr)
+        raise
 
 
 def _write(paths: Paths, params: TeacherParams, catalogue: Catalogue, find: Callable[[str], Record | None]) -> Tally:

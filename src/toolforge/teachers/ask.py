@@ -13,10 +13,12 @@ import tenacity
 from tqdm import tqdm
 
 from toolforge.teachers.answers import Answer, Empty, Fault, Transient
-from toolforge.teachers.fates import Bar, note, settle, until_done_or_signal
+from toolforge.teachers.fates import Bar, note, settle
 from toolforge.teachers.keys import redact
 from toolforge.teachers.request import TRIES, Request, Run, record_of
-from toolforge.teachers.slots import Ended, Slot, Slots, utc
+from toolforge.teachers.slot import Slot, utc
+from toolforge.teachers.slots import Ended, Slots
+from toolforge.teachers.stopping import until_done_or_signal
 from toolforge.teachers.store import Record, Store
 
 # Seconds that requests under way have to end in after Ctrl-C.
@@ -143,17 +145,21 @@ class Asking:
     async def _try(self, query: str, spending: _Spending) -> Record:
         """A record that may be kept: a label, or after a few tries what was wrong with the last answer."""
         while True:
-            slot, answer = await self._ask(query)
+            slot, answer = await self._ask(query, spending)
             spending.prompt_tokens += answer.prompt_tokens
             spending.tokens += answer.tokens
             spending.tries += 1
             if answer.calls is not None or answer.final or spending.tries >= TRIES:
                 return self._record(query, slot.model, answer, spending)
 
-    async def _ask(self, query: str) -> tuple[Slot, Answer]:
+    async def _ask(self, query: str, spending: _Spending) -> tuple[Slot, Answer]:
         """One answer, from whichever slot can give it. Raises Transient, and Ended where the run cannot go on."""
         while True:
+            waiting_since = time.monotonic()
             slot, key = await self._slots.free()
+            if spending.failing_since:
+                # Slots that rest are no failure of the query's.
+                spending.failing_since += time.monotonic() - waiting_since
             try:
                 with self._slots.taken(slot, key), self._counted():
                     async with asyncio.timeout(self._timeout):

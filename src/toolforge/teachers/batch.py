@@ -22,16 +22,18 @@ from tqdm import tqdm
 
 from toolforge.errors import InputError
 from toolforge.records import write_json
-from toolforge.teachers.answers import Fault, Misconfigured, Transient
-from toolforge.teachers.fates import Bar, note, settle, until_done_or_signal
+from toolforge.teachers.answers import Answer, Fault, Misconfigured, Transient
+from toolforge.teachers.fates import Bar, note, settle
 from toolforge.teachers.gemini import Gemini
 from toolforge.teachers.keys import Key, redact
 from toolforge.teachers.request import TRIES, Request, Run, record_of
-from toolforge.teachers.slots import PATIENCE, Ended, Slot, Slots
+from toolforge.teachers.slot import Slot
+from toolforge.teachers.slots import PATIENCE, Ended, Slots
+from toolforge.teachers.stopping import until_done_or_signal
 from toolforge.teachers.store import Store
 
-# With the guide and the catalogue in each row, some 10 kB, a job stays under the 20 MB that may be sent inline.
-ROWS = 1000
+# The guide and the catalogue stand in each row, and 20 MB may be sent inline.
+ROWS, BYTES, QUERY_BYTES = 1000, 18_000_000, 1000
 LONGEST_POLL = 60.0
 # Seconds for one request: a job of a thousand rows is some megabytes.
 TIMEOUT = 300.0
@@ -103,7 +105,8 @@ class Batch:
             for query in dict.fromkeys(queries)
             if known.isdisjoint(self._request.keys(query)) and not self._store.answer(query, self._request.keys)
         )
-        while rows := list(itertools.islice(lacking, ROWS)):
+        size = max(1, min(ROWS, BYTES // (self._teacher.row_bytes + QUERY_BYTES)))
+        while rows := list(itertools.islice(lacking, size)):
             await self._hand_in(rows, tries=1)
         start, pause = time.monotonic(), 1.0
         while self._jobs:
@@ -142,12 +145,26 @@ class Batch:
 
     async def _submit(self, job: Job, key: Key) -> str:
         try:
-            return await self._teacher.submit(key.secret, job.model, job.label, job.rows)
-        except (Transient, TimeoutError):
+            return await _in_time(self._teacher.submit(key.secret, job.model, job.label, job.rows))
+        except Transient:
             # It may have got there all the same.
-            if name := await self._teacher.find(key.secret, job.label):
+            try:
+                name = await self._find(job, key)
+            except Fault as fault:
+                said = redact(str(fault), self._slots.keys)
+                raise Ended(f"whether batch job {job.label} got there is not known ({said}); run again") from None
+            if name:
                 return name
             raise
+
+    async def _find(self, job: Job, key: Key) -> str | None:
+        async def find() -> str | None:
+            return await _in_time(self._teacher.find(key.secret, job.label))
+
+        return await self._patiently(find)
+
+    async def _fetch(self, job: Job, key: Key) -> dict[str, Answer | Fault] | None:
+        return await _in_time(self._teacher.fetch(key.secret, job.name, job.model, list(job.rows)))
 
     async def _collect(self, job: Job) -> None:
         """Store what a job gave, and hand in again the rows that it gave no answer for."""
@@ -157,15 +174,13 @@ class Batch:
             raise Ended(f"batch job {job.name or job.label} belongs to project {job.project}, of which no key is set")
         try:
             if not job.name:
-                found = await self._patiently(functools.partial(self._teacher.find, key.secret, job.label))
-                job.name = found or ""
+                job.name = await self._find(job, key) or ""
                 if not job.name:
                     self._jobs.remove(job)
                     await self._hand_in(list(job.rows.values()), job.tries)
                     return
                 self._save()
-            fetch = functools.partial(self._teacher.fetch, key.secret, job.name, job.model, list(job.rows))
-            rows = await self._patiently(fetch)
+            rows = await self._patiently(functools.partial(self._fetch, job, key))
         except Misconfigured as fault:
             # The service knows it no more.
             rows = dict.fromkeys(job.rows, fault)
@@ -207,18 +222,11 @@ class Batch:
             reraise=True,
         )
         try:
-            return await retrying(self._in_time, request)
+            return await retrying(request)
         except Transient as fault:
             raise Ended(
                 f"the service does not answer ({redact(str(fault), self._slots.keys)}); run again to resume"
             ) from None
-
-    async def _in_time(self, request: Callable[[], Awaitable[T]]) -> T:
-        try:
-            async with asyncio.timeout(TIMEOUT):
-                return await request()
-        except TimeoutError:
-            raise Transient(f"no answer within {TIMEOUT:g} s") from None
 
     def _settle(self, fault: Fault, slot: Slot, key: Key) -> None:
         settle(fault, slot, key, self._slots, lambda message: note(self._bar, message))
@@ -233,3 +241,11 @@ class Batch:
             return [Job(**job) for job in json.loads(self._journal.read_text(encoding="utf-8"))]
         except (TypeError, ValueError):
             raise InputError(f"{self._journal}: not the journal of batch jobs") from None
+
+
+async def _in_time(request: Awaitable[T]) -> T:
+    try:
+        async with asyncio.timeout(TIMEOUT):
+            return await request
+    except TimeoutError:
+        raise Transient(f"no answer within {TIMEOUT:g} s") from None

@@ -4,6 +4,7 @@ Answers are read from the raw body: the SDK's own reading drops finishMessage, f
 nothing at all of an empty one.
 """
 
+import contextlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -109,25 +110,35 @@ def read(document: Mapping[str, Any], model: str, catalogue: Catalogue) -> Answe
         calls=calls,
         reason=reason,
         final=final,
-        prompt_tokens=usage.promptTokenCount or 0,
-        tokens=usage.totalTokenCount or 0,
+        prompt_tokens=max(usage.promptTokenCount or 0, 0),
+        tokens=max(usage.totalTokenCount or 0, 0),
     )
 
 
 def fault(code: int, body: Any) -> Fault:
     """The fate of an error by its status, its reason and, where the service gives none, its words."""
-    error = body.get("error", body) if isinstance(body, dict) else {}
-    error = error if isinstance(error, dict) else {"message": str(error)}
-    message = f"{code} {str(error.get('message') or error.get('status') or 'no message')[:500]}"
+    error = _error(body)
+    message = f"{code} {error.get('message') or error.get('status') or 'no message'}"
     details = [detail for detail in error.get("details") or [] if isinstance(detail, dict)]
     reasons = {str(detail.get("reason")) for detail in details}
     if code == 429:
         return _spent(message, details)
-    if code in (408, 499) or code >= 500:
+    if code < 400 or code in (408, 409, 499) or code >= 500:
         return Transient(message)
     if code in (401, 403) or "API_KEY_INVALID" in reasons or re.search(r"api key (not|expired|invalid)", message, re.I):
         return Refused(message, project="your project" in message.lower())
     return Misconfigured(message)
+
+
+def _error(body: Any) -> dict[str, Any]:
+    """The error object in a body as the SDK gives it: of JSON that is not declared as such, the SDK makes one long message."""
+    if isinstance(body, dict) and "error" not in body:
+        with contextlib.suppress(ValueError, TypeError, RecursionError):
+            body = json.loads(body.get("message") or "")
+    if isinstance(body, list) and body:
+        body = body[0]
+    error = body.get("error", body) if isinstance(body, dict) else {}
+    return error if isinstance(error, dict) else {"message": str(error)}
 
 
 def _spent(message: str, details: Sequence[Mapping[str, Any]]) -> Spent:

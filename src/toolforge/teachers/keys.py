@@ -69,10 +69,13 @@ def openai_keys() -> list[Key]:
 
 
 def redact(text: str, keys: Iterable[Key]) -> str:
-    """The text, in one line, with each key's id in place of the key, however it is quoted."""
+    """The text in one line of at most 300 characters, with each key's id in place of the key, however it is quoted.
+
+    Nothing may be cut off before: half a key would not be known for one.
+    """
     # A key can begin with another.
     for key in sorted(keys, key=lambda key: -len(key.secret)):
         if key.secret != NO_KEY:
             for form in (key.secret, quote(key.secret, safe="")):
                 text = text.replace(form, f"<key {key.id}>")
-    return " ".join(text.split())
+    return " ".join(text.split())[:300]

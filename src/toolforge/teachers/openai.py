@@ -56,7 +56,10 @@ class OpenAI:
         """The answer to one request. Raises a Fault where there is none."""
         if secret not in self._clients:
             # Retries are the asking loop's, which knows the slots.
-            self._clients[secret] = openai.AsyncOpenAI(api_key=secret, max_retries=0, timeout=self._timeout)
+            client = openai.AsyncOpenAI(api_key=secret, max_retries=0, timeout=self._timeout)
+            if client.base_url.scheme not in ("http", "https"):
+                raise Misconfigured(f"OPENAI_BASE_URL begins with neither http:// nor https://: {client.base_url}")
+            self._clients[secret] = client
         try:
             raw = await self._clients[secret].chat.completions.with_raw_response.create(  # type: ignore[call-overload]
                 model=model,
@@ -67,11 +70,14 @@ class OpenAI:
             )
             return read(json.loads(raw.text), model, self._catalogue)
         except openai.APIStatusError as error:
+            if error.code == "content_filter":
+                # Azure's way to block a query.
+                return Answer(model, text="", calls=None, reason=f"blocked: {error.message}", final=True)
             raise fault(error) from None
         except openai.APIConnectionError as error:
             raise Transient(f"{type(error).__name__} {error.__cause__ or ''}".strip()) from None
         except (openai.OpenAIError, ValueError, RecursionError) as error:
-            raise Transient(f"{type(error).__name__} {error}"[:300]) from None
+            raise Transient(f"{type(error).__name__} {error}") from None
 
     async def close(self) -> None:
         """Close the connections; the clients cannot be used again."""
@@ -92,7 +98,7 @@ def read(document: Any, model: str, catalogue: Catalogue) -> Answer:
     named = []
     calls, reason, final = None, "", False
     if choice.finish_reason == "content_filter" or message.refusal:
-        reason, final = f"blocked: {message.refusal or 'content_filter'}"[:300], True
+        reason, final = f"blocked: {message.refusal or 'content_filter'}", True
     elif choice.finish_reason not in ("stop", "tool_calls"):
         reason = choice.finish_reason or "no finish reason"
     elif message.tool_calls:
@@ -114,8 +120,8 @@ def read(document: Any, model: str, catalogue: Catalogue) -> Answer:
         calls=calls,
         reason=reason,
         final=final,
-        prompt_tokens=usage.prompt_tokens or 0,
-        tokens=usage.total_tokens or 0,
+        prompt_tokens=max(usage.prompt_tokens or 0, 0),
+        tokens=max(usage.total_tokens or 0, 0),
     )
 
 
@@ -126,7 +132,7 @@ def _arguments(value: Any) -> Any:
 
 def fault(error: openai.APIStatusError) -> Fault:
     """The fate of an error by its status."""
-    message, code = f"{error.status_code} {error.message[:500]}", error.status_code
+    message, code = f"{error.status_code} {error.message}", error.status_code
     if code == 429:
         try:
             delay: float | None = float(error.response.headers.get("retry-after", ""))

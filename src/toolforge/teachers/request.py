@@ -46,15 +46,20 @@ def record_of(
     return Record(
         key=key,
         query=query,
-        model=answer.model,
-        answer=written(answer.calls) if answer.calls else answer.text.encode(errors="replace").decode(),
+        model=_writable(answer.model),
+        answer=written(answer.calls) if answer.calls else _writable(answer.text),
         calls=answer.calls,
         tokens=tokens,
         time=now(),
         asked=model,
         outcome="label" if answer.calls is not None else "blocked" if answer.final else "rejected",
-        reason=redact(answer.reason, keys).encode(errors="replace").decode(),
+        reason=_writable(redact(answer.reason, keys)),
         prompt_tokens=prompt_tokens,
         seconds=round(seconds, 3),
         batch=batch,
     )
+
+
+def _writable(text: str) -> str:
+    """The text without lone surrogates, which JSON can hold and UTF-8 cannot."""
+    return text.encode(errors="replace").decode()

@@ -1,16 +1,12 @@
-"""Slots: who may be asked now. One for each project of the keys and each model, since that is what a quota belongs to."""
+"""The slots together: whom to ask now, round robin over those that are free, and what the next run should know of them."""
 
 import asyncio
 import contextlib
 import itertools
 import json
-import math
-import random
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,63 +14,14 @@ from toolforge.errors import InputError
 from toolforge.records import write_json
 from toolforge.teachers.answers import Refused, Spent
 from toolforge.teachers.keys import Key
+from toolforge.teachers.slot import Slot, utc
 
-MINUTE, HOUR = 60.0, 3600.0
 # A rest up to this long is waited out; a longer one ends the run unless it may wait.
 PATIENCE = 90.0
 
 
 class Ended(Exception):  # noqa: N818 - a run may end in good order
     """The run cannot go on now. The message is one line: why, and what to do."""
-
-
-@dataclass
-class Slot:
-    """A project's use of a model. Times are seconds since 1970, so that a rest outlives the process and a closed laptop.
-
-    `limits` are the quotas that refusals named, by `minute` and `day`; `refusals` counts those since the last answer. A slot
-    takes one request at a time until it is `proven`: at the start, and after each refusal.
-    """
-
-    model: str
-    keys: list[Key]
-    blocked_until: float = 0.0
-    dead: str = ""
-    reason: str = ""
-    limits: dict[str, int] = field(default_factory=dict)
-    proven: bool = False
-    busy: int = 0
-    refusals: int = 0
-    asked: int = 0
-    answered: int = 0
-    sent: deque[float] = field(default_factory=deque)
-
-    @property
-    def name(self) -> str:
-        """The project and the model."""
-        return f"{self.keys[0].project}/{self.model}"
-
-    def is_dead(self) -> bool:
-        """Whether nothing can be asked of it again."""
-        return bool(self.dead) or all(key.dead for key in self.keys)
-
-    def state(self) -> str:
-        """Free, resting until when and why, or dead and why."""
-        if self.is_dead():
-            return f"dead: {self.dead or self.keys[0].dead}"
-        return f"rests until {utc(self.blocked_until)}: {self.reason}" if self.blocked_until > time.time() else "free"
-
-    def free_at(self, now: float) -> float:
-        """When it may be asked, as far as its rest and its limit a minute say; `now` where that is now."""
-        while self.sent and self.sent[0] <= now - MINUTE - 1:
-            self.sent.popleft()
-        limit = self.limits.get("minute", 0)
-        paced = self.sent[-limit] + MINUTE + 1 if limit and len(self.sent) >= limit else now
-        return max(now, self.blocked_until, paced)
-
-    def key(self) -> Key | None:
-        """A key that may be sent now: of one that the service has not taken yet, one request at a time."""
-        return next((key for key in self.keys if not key.dead and (key.proven or not key.busy)), None)
 
 
 class Slots:
@@ -113,8 +60,6 @@ class Slots:
         slot.busy, key.busy = slot.busy + 1, key.busy + 1
         slot.asked += 1
         slot.sent.append(time.time())
-        if len(slot.sent) > 1000:
-            slot.sent.popleft()
         try:
             yield
         finally:
@@ -167,41 +112,17 @@ class Slots:
         self._changed = asyncio.Event()
 
     def answered(self, slot: Slot, key: Key) -> None:
-        """The slot answered: it takes as many requests as it may from now on."""
-        slot.answered += 1
+        """The slot answered, and the service took the key."""
         key.proven = True
-        if slot.blocked_until <= time.time():
-            slot.proven, slot.refusals, slot.reason = True, 0, ""
+        refusals = slot.refusals
+        slot.has_answered()
+        if slot.refusals != refusals:
+            self._save()
 
     def spent(self, slot: Slot, fault: Spent) -> None:
-        """A 429: the slot rests, by whose quota it is that ended. The stated delay of a daily one is not trusted: it is
-        asked again with one request within the hour.
-        """
-        now = time.time()
-        if fault.limit and fault.quota in ("day", "minute"):
-            slot.limits[fault.quota] = fault.limit
-        if fault.quota == "none":
-            slot.dead = f"{slot.model} has no quota here (limit: 0)"
-        elif fault.quota == "day":
-            stated = fault.delay or 0.0
-            self._rest(slot, now + (min(stated, HOUR) if stated > 10 * MINUTE else HOUR), "daily quota")
-        else:
-            if slot.blocked_until <= now:
-                slot.refusals += 1
-            growing = min(2.0**slot.refusals, HOUR)
-            if fault.quota == "minute":
-                asked = min(MINUTE if fault.delay is None else fault.delay, MINUTE) + 1
-                self._rest(slot, now + max(asked, min(growing / 2, MINUTE)), "quota a minute")
-            elif fault.delay is not None:
-                self._rest(slot, now + max(min(fault.delay, HOUR) + 1, growing / 2), "quota")
-            else:
-                self._rest(slot, now + growing * random.uniform(1, 1.5), "too many requests")
+        """A 429: the slot rests, or has no quota at all."""
+        slot.spent(fault)
         self._save()
-
-    def _rest(self, slot: Slot, until: float, reason: str) -> None:
-        slot.proven = False
-        if until > slot.blocked_until:
-            slot.blocked_until, slot.reason = until, reason
 
     def refused(self, key: Key, fault: Refused, said: str) -> None:
         """The key, or its whole project, is never sent again. `said` is the fault without any key in it."""
@@ -215,16 +136,7 @@ class Slots:
         self._ended = self._ended or why
 
     def _save(self) -> None:
-        slots = {
-            slot.name: {
-                "blocked_until": utc(slot.blocked_until) if slot.blocked_until else "",
-                "reason": slot.reason,
-                "dead": slot.dead,
-                "refusals": slot.refusals,
-                "limits": slot.limits,
-            }
-            for slot in self.all
-        }
+        slots = {slot.name: slot.known() for slot in self.all}
         keys = {key.id: key.dead for key in self.keys if key.dead}
         known = self._read()
         write_json(
@@ -238,12 +150,7 @@ class Slots:
             for key in self.keys:
                 key.dead = str(known.get("dead_keys", {}).get(key.id, ""))
             for slot in self.all:
-                was = known.get("slots", {}).get(slot.name, {})
-                until = was.get("blocked_until", "")
-                slot.blocked_until = datetime.fromisoformat(until).timestamp() if until else 0.0
-                slot.reason, slot.dead = str(was.get("reason", "")), str(was.get("dead", ""))
-                slot.refusals = int(was.get("refusals", 0))
-                slot.limits = {name: int(limit) for name, limit in was.get("limits", {}).items()}
+                slot.recall(known.get("slots", {}).get(slot.name, {}))
         except (AttributeError, TypeError, ValueError):
             raise InputError(f"{self._path}: not the state of slots; delete it") from None
 
@@ -257,8 +164,3 @@ class Slots:
         if not isinstance(document, dict):
             raise InputError(f"{self._path}: not the state of slots; delete it")
         return document
-
-
-def utc(moment: float) -> str:
-    """A moment, up to the next whole second, as a person reads it and `datetime.fromisoformat` does."""
-    return datetime.fromtimestamp(math.ceil(moment), UTC).isoformat(sep=" ", timespec="seconds")

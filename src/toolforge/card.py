@@ -1,0 +1,197 @@
+"""The papers of an exported router: its model card, made from the metrics, and its Modelfile for Ollama."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
+
+# Who labels a row, by its source; any other source is the model that answered.
+_LABELLED_BY = {
+    "authored": "query and label written by hand",
+    "hand": "a template's or an unlabelled query, labelled by hand",
+    "template": "a template's query with the template's own label",
+}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a card is about: the model's name, the base's hub id, the licence of both, and the system message it is trained with."""
+
+    name: str
+    base_model: str
+    license: str
+    system: str
+
+
+def card(
+    subject: Subject,
+    data: Mapping[str, Any],
+    train: Mapping[str, Any],
+    scores: Mapping[str, Any],
+    export: Mapping[str, Any],
+) -> str:
+    """The model card in the hub's format, from the documents of metrics/: data, train, eval and export."""
+    header = ModelCardData(
+        model_name=subject.name,
+        base_model=subject.base_model,
+        license=subject.license,
+        language="en",
+        library_name="gguf",
+        pipeline_tag="text-generation",
+        tags=["tool-calling", "function-calling", "router", "lora", "llama.cpp"],
+        metrics=["accuracy"],
+        eval_results=[
+            EvalResult(
+                task_type="text-generation",
+                task_name="tool calling",
+                dataset_type="toolforge",
+                dataset_name="ToolForge",
+                dataset_split=split,
+                metric_type="accuracy",
+                metric_name=metric,
+                metric_value=part[metric],
+            )
+            for split, part in (("test", scores), ("hard_test", scores["hard_test"]))
+            for metric in ("tool_accuracy", "call_accuracy")
+        ],
+    )
+    parts = (_what(subject, export), _use(subject), _figures(scores, export), _training(data, train), _limits(scores))
+    return f"---\n{header.to_yaml()}\n---\n\n" + "\n".join(parts) + _licences(subject)
+
+
+def _what(subject: Subject, export: Mapping[str, Any]) -> str:
+    return f"""# {subject.name}
+
+A router for an agent: a query goes in, the tools to call come out, with their arguments, or none. It is {subject.base_model}, fine-tuned
+with QLoRA on one closed catalogue of tools (`tools.json`), merged and quantized to {export["quantization"]} ({export["megabytes"]} MB), made by ToolForge.
+
+```
+do i need an umbrella in leeds tmrw          [{{"name": "weather", "arguments": {{"location": "Leeds"}}}}]
+the weather in my novel should feel gloomy   []
+```
+"""
+
+
+def _use(subject: Subject) -> str:
+    return f"""## Use
+
+**Python**, with `toolforge` installed; answers keep to the catalogue's schemas, and `confidence` is calibrated:
+
+```python
+from toolforge import Router
+
+router = Router.load("models/router")
+router.route("weather in Oslo and 20 C in F")  # calls, confidence, escalate, milliseconds
+```
+
+Everything else gets the plain model: send the query as the one user message under the system message `{subject.system}`, decode greedily, and
+read the answer as a JSON list of `{{"name", "arguments"}}`.
+
+**transformers**, from the merged model:
+
+```python
+import json
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model, tokenizer = (kind.from_pretrained("models/merged") for kind in (AutoModelForCausalLM, AutoTokenizer))
+messages = [{{"role": "system", "content": "{subject.system}"}}, {{"role": "user", "content": "weather in Oslo and 20 C in F"}}]
+prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+answer = model.generate(**prompt, do_sample=False, max_new_tokens=192)[0, prompt["input_ids"].shape[1] :]
+calls = json.loads(tokenizer.decode(answer, skip_special_tokens=True))
+```
+
+**vLLM**, from the merged model, **llama-server** and **Ollama**, from this folder:
+
+```sh
+vllm serve models/merged --served-model-name {subject.name} --override-generation-config '{{"temperature": 0}}'
+llama-server --model model.gguf --alias {subject.name} --jinja --temp 0
+ollama create {subject.name} -f Modelfile && ollama run {subject.name} "weather in Oslo and 20 C in F"
+```
+"""
+
+
+def _figures(scores: Mapping[str, Any], export: Mapping[str, Any]) -> str:
+    parts = [("**test**", scores), *scores["by_class"].items()]
+    parts += [("**hard_test**", scores["hard_test"]), *scores["hard_test"].get("by_suite", {}).items()]
+    rows = "\n".join(
+        f"| {name} | {part['n']} | {share(part, 'tool_accuracy')} | {share(part, 'call_accuracy')} |"
+        for name, part in parts
+    )
+    sure = export["calibration"]
+    if sure["threshold"] is None:
+        escalation = f"No confidence has {sure['precision']:.0%} precision on the validation rows."
+    else:
+        escalation = (
+            f"From a confidence of {sure['threshold']:.4f} on, {sure['precision']:.0%} of the validation answers are right; "
+            f"that is {sure['coverage']:.1%} of them. Hand what is below to a bigger model."
+        )
+    return f"""## Figures
+
+Tools right, and tools and all arguments right, of the adapter before the export, with Wilson 95 % intervals:
+
+| | rows | tools | tools and arguments |
+|---|---|---|---|
+{rows}
+
+The export, on {export["n"]} validation queries: {share(export["agreement"]["exported"], "agreement")} of its answers are the adapter's; tools and
+all arguments are right for {share(export["accuracy"]["exported"], "call_accuracy")}, for {share(export["accuracy"]["trained"], "call_accuracy")} before.
+Expected calibration error, cross-fitted: {sure["ece"]:.3f}. {escalation}
+"""
+
+
+def _training(data: Mapping[str, Any], train: Mapping[str, Any]) -> str:
+    sources = data["train"]["by_source"]
+    rows = "\n".join(
+        f"- `{source}`, {count} rows: {_LABELLED_BY.get(source, 'labelled by the model of that name')}"
+        for source, count in sources.items()
+    )
+    by_api = [source for source in sources if source not in _LABELLED_BY]
+    none = "" if by_api else "No label comes from Gemini or another teacher API. "
+    return f"""## Training
+
+{data["train"]["rows"]} rows, {train["steps"]} steps, {train["tokens"]} tokens; validation loss {train["val_loss"]}. Where the labels come from:
+
+{rows}
+
+What is written by hand here was written by AI coding agents (Claude), each row read again by a second one. {none}Test rows
+are of the same writers in other paraphrase families, so on other people's wording the figures may be lower.
+"""
+
+
+def _limits(scores: Mapping[str, Any]) -> str:
+    suites = sorted(scores["hard_test"].get("by_suite", {}).items(), key=lambda item: item[1]["call_accuracy"])
+    weakest = ", ".join(f"{name} ({share(part, 'call_accuracy')})" for name, part in suites[:3])
+    return f"""## Limits
+
+- One closed catalogue, learned by heart: other tools need another training, and `tools=` in a request is no help.
+- One query at a time, in English; no conversation, no answer in words, no check that an argument is true.
+- A query that lacks a required argument gets no call: asking back is the caller's.
+{f"- The weakest suites of hard_test: {weakest}." if weakest else ""}
+- Calls may be wrong. Do not let them act without a check where acting wrongly does harm.
+"""
+
+
+def _licences(subject: Subject) -> str:
+    return f"""
+## Licences
+
+The base, {subject.base_model}, is under {subject.license}, and so are these weights. ToolForge, its data and its labels are under MIT.
+"""
+
+
+def share(part: Mapping[str, Any], name: str) -> str:
+    """A proportion of the metrics with its interval: `88.8% [86.5%, 90.7%]`."""
+    return f"{part[name]:.1%} [{part[f'{name}_low']:.1%}, {part[f'{name}_high']:.1%}]"
+
+
+def modelfile(template: str, system: str, stop: str) -> str:
+    """Ollama's Modelfile for `model.gguf` beside it. `template` is the prompt with Ollama's own `{{ .System }}` and `{{ .Prompt }}` for its two
+    texts; `system` is the message where the caller brings none.
+    """
+    return f'''FROM ./model.gguf
+TEMPLATE """{template}"""
+SYSTEM """{system}"""
+PARAMETER stop "{stop}"
+PARAMETER temperature 0
+'''

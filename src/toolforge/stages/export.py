@@ -1,0 +1,206 @@
+"""export: merge, quantize and calibrate; the router leaves the stage only if it answers as the trained adapter does."""
+
+import argparse
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+from rich.console import Console
+from rich.table import Table
+from tqdm import tqdm
+
+from toolforge import calibration, card, parity, router, scoring, student
+from toolforge.calibration import Calibration
+from toolforge.errors import InputError, run
+from toolforge.merging import load_merged, merge
+from toolforge.params import Params, load_params
+from toolforge.parity import Answers
+from toolforge.prompt import parse, render
+from toolforge.quantizing import Quantization, convert, quantize
+from toolforge.records import Example, read_rows, write_json, write_text
+from toolforge.router import Router, RouterSettings
+from toolforge.student import Student, StudentParams
+
+# Stands for the query in a prompt that is cut there; no template holds it.
+QUERY = "\ue000"
+
+
+class ExportParams(Params):
+    """What the router is called and under which licence its base is; how it is quantized; how it has to answer.
+
+    Of the `queries` or more validation queries, `agreement` (0 to 1) have to get the same calls as from the trained adapter, and call accuracy may
+    fall by `accuracy_loss` (0 to 1). `precision` is what the confidence threshold promises. `systems` are foreign system messages, under
+    which adapter and merged model are compared on every `systems_every`-th query.
+    """
+
+    name: str
+    base_model: str
+    license: str
+    quantization: Quantization
+    batch_size: int = Field(gt=0)
+    max_new_tokens: int = Field(gt=0)
+    queries: int = Field(gt=1)
+    agreement: float = Field(ge=0, le=1)
+    accuracy_loss: float = Field(ge=0, le=1)
+    precision: float = Field(gt=0, le=1)
+    systems: list[str]
+    systems_every: int = Field(gt=0)
+
+
+def export(
+    gold: Answers,
+    answers: Mapping[str, Answers],
+    confidences: Sequence[float],
+    params: ExportParams,
+) -> tuple[Calibration, dict[str, Any]]:
+    """The calibration of the exported router, and the figures, from the `answers` of the trained, merged and exported form to the same queries
+    and the exported one's uncalibrated confidences. Raises InputError where the merged or the exported form is not the trained one.
+    """
+    for form in ("merged", "exported"):
+        fault = parity.fault(form, gold, answers["trained"], answers[form], params.agreement, params.accuracy_loss)
+        if fault:
+            raise InputError(f"export: {fault}")
+    correct = parity.corrects(gold, answers["exported"])
+    found = calibration.fit(confidences, correct)
+    calibrated = [found.apply(confidence) for confidence in confidences]
+    threshold = calibration.threshold(calibrated, correct, params.precision)
+    sure = [] if threshold is None else [confidence >= threshold for confidence in calibrated]
+    return found, {
+        "n": len(gold),
+        "accuracy": {
+            form: scoring.share(parity.corrects(gold, answers[form]), "call_accuracy")
+            for form in ("trained", "merged", "exported")
+        },
+        "agreement": {
+            form: scoring.share(parity.agreements(answers["trained"], answers[form]), "agreement")
+            for form in ("merged", "exported")
+        },
+        "calibration": {
+            "ece": round(calibration.expected_error(calibration.cross_fitted(confidences, correct), correct), 4),
+            "ece_uncalibrated": round(calibration.expected_error(confidences, correct), 4),
+            "precision": params.precision,
+            "threshold": threshold,
+            "coverage": round(sum(sure) / len(gold), 4),
+        },
+    }
+
+
+def under(
+    system: str, trained: Student, merged: Student, examples: Sequence[Example], params: ExportParams
+) -> dict[str, Any]:
+    """How often adapter and merged model give the same calls under a system message, and the adapter's accuracy there."""
+    answers = {
+        form: answer(replace(model, prompt=model.prompt.model_copy(update={"system": system})), examples, params)
+        for form, model in (("trained", trained), ("merged", merged))
+    }
+    return {
+        "system": system,
+        **scoring.share(parity.agreements(answers["trained"], answers["merged"]), "agreement"),
+        **scoring.share(parity.corrects([example.calls for example in examples], answers["trained"]), "call_accuracy"),
+    }
+
+
+def answer(model: Student, examples: Sequence[Example], params: ExportParams) -> Answers:
+    """The calls of a model that transformers runs, None where the answer does not parse or breaks the catalogue."""
+    found = student.generate(model, [example.query for example in examples], params.batch_size, params.max_new_tokens)
+    calls = [parse(answer.text) for answer in found]
+    return [one if one is not None and not model.catalogue.fault(one) else None for one in calls]
+
+
+def prompt(trained: Student, query: str, system: str | None = None) -> str:
+    """The text of the prompt for a query, under the student's own system message unless another is given."""
+    params = trained.prompt if system is None else trained.prompt.model_copy(update={"system": system})
+    text: str = trained.tokenizer.apply_chat_template(
+        **render(query, params, trained.catalogue), add_generation_prompt=True, tokenize=False
+    )
+    return text
+
+
+def table(figures: Mapping[str, Any]) -> Table:
+    """The forms of the model side by side: their accuracy, and how often they answer as the trained one."""
+    found = Table(title=f"{figures['n']} validation queries, with 95 % intervals")
+    for name in ("", "tools and arguments right", "same calls as trained"):
+        found.add_column(name)
+    for form, accuracy in figures["accuracy"].items():
+        found.add_row(form, card.share(accuracy, "call_accuracy"), _agreement(figures["agreement"].get(form)))
+    for foreign in figures["systems"]:
+        found.add_row(foreign["system"], card.share(foreign, "call_accuracy"), _agreement(foreign))
+    return found
+
+
+def _agreement(part: Mapping[str, Any] | None) -> str:
+    return card.share(part, "agreement") if part else ""
+
+
+def main() -> None:
+    """Write the merged model, the router's folder with its papers, and the figures."""
+    parser = argparse.ArgumentParser(prog="toolforge.stages.export", description=__doc__)
+    for name in ("adapter", "val", "data", "train", "eval", "merged", "router", "figures"):
+        parser.add_argument(name, type=Path)
+    paths = parser.parse_args()
+    params = load_params("export", ExportParams)
+    quantization = load_params("student", StudentParams).quantization
+    data, train, scores = (
+        json.loads(path.read_text(encoding="utf-8")) for path in (paths.data, paths.train, paths.eval)
+    )
+    val = read_rows(paths.val, Example)
+    if len(val) < params.queries:
+        raise InputError(f"{paths.val}: {len(val)} queries; export.queries asks for {params.queries}")
+    student.quiet()
+    console = Console()
+    trained = student.load_student(paths.adapter, quantization)
+    with console.status("merging the adapter into the base"):
+        merge(paths.adapter, quantization, paths.merged)
+    merged = load_merged(paths.merged, trained)
+    answers = {"trained": answer(trained, val, params), "merged": answer(merged, val, params)}
+    # As others load it: by its own adapter_config.json.
+    adapter = student.load_student(paths.adapter, "none")
+    some = val[:: params.systems_every]
+    systems = [under(system, adapter, merged, some, params) for system in (trained.prompt.system, *params.systems)]
+    before, after = prompt(trained, QUERY).split(QUERY)
+    settings = RouterSettings(
+        name=params.name,
+        before=before,
+        after=after,
+        stop=trained.tokenizer.eos_token,
+        calibration=Calibration(),
+        threshold=None,
+    )
+    paths.router.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=paths.router.parent) as scratch:
+        whole, gguf, trial = (Path(scratch, name) for name in ("whole.gguf", "model.gguf", "router"))
+        with console.status("writing and quantizing the GGUF"):
+            convert(paths.merged, whole)
+            quantize(whole, gguf, params.quantization)
+        router.save(trial, gguf, trained.catalogue, settings)
+        asked = Router.load(trial)
+        routings = [asked.route(example.query) for example in tqdm(val, desc="answering", unit="query")]
+        answers["exported"] = [routing.calls for routing in routings]
+        found, figures = export(
+            [example.calls for example in val], answers, [routing.confidence for routing in routings], params
+        )
+        figures |= {
+            "systems": systems,
+            "quantization": params.quantization,
+            "megabytes": round(gguf.stat().st_size / 1e6, 1),
+        }
+        settings = settings.model_copy(update={"calibration": found, "threshold": figures["calibration"]["threshold"]})
+        router.save(paths.router, gguf, trained.catalogue, settings)
+    own = trained.prompt.system
+    subject = card.Subject(params.name, params.base_model, params.license, own)
+    text = card.card(subject, data, train, scores, figures)
+    for name in ("MODEL_CARD.md", "README.md"):
+        write_text(paths.router / name, text)
+    ollama = prompt(trained, "{{ .Prompt }}", "{{ .System }}" if own else None)
+    write_text(paths.router / "Modelfile", card.modelfile(ollama, own, settings.stop))
+    write_json(paths.figures, figures)
+    console.print(table(figures))
+    print(f"export: {params.quantization}, {figures['megabytes']} MB; router in {paths.router}")
+
+
+if __name__ == "__main__":
+    run(main)

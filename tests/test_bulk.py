@@ -1,0 +1,94 @@
+"""A file of queries: kept keys, faults with their place, and a run that goes on where another stopped."""
+
+import json
+
+import pytest
+
+from echoing import TOO_LONG, echo_router
+from toolforge.bulk import route_file
+from toolforge.errors import InputError
+
+ROWS = [
+    {"id": "a", "query": "Tromsø", "calls": [], "more": {"n": [1, 2.5, None]}},
+    {"id": "b", "query": "hi"},
+    {"id": "c", "query": "Oslo and Rome"},
+]
+
+
+@pytest.fixture
+def files(tmp_path):
+    source, target = tmp_path / "in.jsonl", tmp_path / "new" / "out.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    return source, target
+
+
+def rows(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+class Counting:
+    """A router that says how often it was asked, and is interrupted at a query."""
+
+    def __init__(self, stop=None):
+        self.router, self.asked, self.stop = echo_router(), [], stop
+
+    def route(self, query, threshold):
+        if query == self.stop:
+            raise KeyboardInterrupt
+        self.asked.append(query)
+        return self.router.route(query, threshold)
+
+
+def test_every_row_keeps_its_keys_and_gets_its_routing(files):
+    route_file(echo_router(), *files, threshold=0.8)
+    out = rows(files[1])
+    assert [{key: row[key] for key in row if key != "routing"} for row in out] == ROWS
+    assert [[call["arguments"]["location"] for call in row["routing"]["calls"]] for row in out] == [
+        ["Tromsø"], [], ["Oslo", "Rome"],
+    ]  # fmt: skip
+    assert all(row["routing"]["escalate"] for row in out)
+
+
+@pytest.mark.parametrize("torn", ["", '{"id": "c", "query": "Os'])
+def test_a_run_that_was_cut_off_goes_on_and_ends_as_if_it_had_not_been(files, torn):
+    with pytest.raises(KeyboardInterrupt):
+        route_file(Counting(stop="Oslo and Rome"), *files, threshold=None)
+    files[1].write_text(files[1].read_text() + torn)
+    second, third = Counting(), Counting()
+    route_file(second, *files, threshold=None)
+    route_file(third, *files, threshold=None)
+    assert (second.asked, third.asked) == (["Oslo and Rome"], [])
+    assert [row["query"] for row in rows(files[1])] == [row["query"] for row in ROWS]
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("{", "in.jsonl:4: Invalid JSON"),
+        ('{"text": "Oslo"}', "in.jsonl:4: query: Field required"),
+        ('{"query": 7}', "in.jsonl:4: query: Input should be a valid string"),
+        ('{"query": "too long"}', f"in.jsonl:4: {TOO_LONG}"),
+        ('{"query": " "}', "in.jsonl:4: the query is empty"),
+    ],
+)
+def test_a_bad_row_is_said_with_file_and_line(files, line, says):
+    source, target = files
+    source.write_text(source.read_text() + line + "\n")
+    with pytest.raises(InputError, match=says):
+        route_file(echo_router(), source, target, threshold=None)
+
+
+@pytest.mark.parametrize("there", ["in.jsonl", "other.jsonl", "longer.jsonl"])
+def test_an_output_that_answers_something_else_is_left_alone(files, there):
+    source, target = files
+    route_file(echo_router(), source, target, threshold=None)
+    done = target.read_text()
+    output = source.parent / there
+    if there == "other.jsonl":
+        output.write_text(done.replace("Tromsø", "Narvik"))
+    if there == "longer.jsonl":
+        output.write_text(done + done.splitlines(keepends=True)[-1])
+    before = output.read_bytes()
+    with pytest.raises(InputError, match=there):
+        route_file(echo_router(), source, output, threshold=None)
+    assert output.read_bytes() == before

@@ -1,0 +1,36 @@
+import pytest
+
+from toolforge.drafts import Drafts
+
+HEAD = '[{"name": "weather", "arguments": {"location":'
+UNITS = '[{"name": "unit_converter", "arguments": {"value":'
+
+
+@pytest.mark.parametrize(
+    ("text", "query", "guess"),
+    [
+        ("[", "weather in Oslo?", '{"'),
+        (HEAD, "weather in Oslo?", ' "'),
+        (HEAD + ' "', "weather in Oslo?", ""),
+        (HEAD + ' "O', "weather in Oslo?", 'slo"}}]'),
+        (HEAD + ' "O', "weather in oslo", 'slo"}}]'),
+        (HEAD + ' "New', "rain in New York, today", ' York"}}]'),
+        (HEAD + ' "S', "rain in San Cristobal de las Casas", "an Cristob"),
+        (HEAD + ' "Bergen', "weather in Oslo?", ""),
+        (HEAD + ' "Oslo"}}', "weather in Oslo?", "]"),
+        (UNITS, "20 miles in feet", ' 20, "from": "'),
+        (UNITS, "a few miles in feet", " "),
+        (UNITS + " 2", "20 miles in feet", '0, "from": "'),
+        (UNITS + " 7", "20 miles in feet", ""),
+        (UNITS + ' 20, "from": "mi', "20 miles in feet", 'les in feet", "to": "'),
+        (
+            '[{"name": "web_reader", "arguments": {"url": "https',
+            "read https://a.io/x.html, please",
+            '://a.io/x.html"}}]',
+        ),
+        ('[{"name": "datetime", "arguments": {"action": "n', "the time now", 'ow"}}]'),
+        ('[{"name": "unknown", "arguments": {"a": "b', "b", ""),
+    ],
+)
+def test_the_guess_is_the_querys_words_and_the_shortest_way_on(catalogue, text, query, guess):
+    assert Drafts(catalogue).after(text, query) == guess
