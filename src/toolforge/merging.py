@@ -2,10 +2,9 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import torch
-from peft import PeftConfig, PeftModel
+from peft import PeftModel
 from transformers import AutoModelForCausalLM, GenerationConfig
 
 from toolforge import student
@@ -15,15 +14,13 @@ from toolforge.student import Student
 KEPT_IN = torch.float16
 
 
-def merge(adapter: Path, quantization: Literal["nf4", "none"], folder: Path) -> None:
-    """Save into `folder` the adapter added to the base that it was trained on, 4-bit rounding and all, with its tokenizer, chat template
-    and end of turn. The sums are made in float32 and kept in KEPT_IN. Raises InputError for a base that is not there.
+def merge(adapter: Path, folder: Path) -> None:
+    """Save into `folder` the adapter added to the base that it was trained on, with its tokenizer, chat template and end of turn. The
+    sums are made in float32 and kept in KEPT_IN. Raises InputError where adapter or base are missing.
     """
-    base = student.load_base(str(PeftConfig.from_pretrained(str(adapter)).base_model_name_or_path), quantization)
-    # A GPU keeps 4-bit weights packed, and peft would round the sum to 4 bits again.
-    if getattr(base, "is_quantized", False):
-        base = base.dequantize()
-    merged = PeftModel.from_pretrained(base.float(), str(adapter)).merge_and_unload().to(KEPT_IN)
+    # peft would round a sum with 4-bit weights to 4 bits again.
+    base = student.dequantized(student.load_trained_base(adapter)).float()
+    merged = PeftModel.from_pretrained(base, str(adapter)).merge_and_unload().to(KEPT_IN)
     tokenizer = student.load_tokenizer(str(adapter))
     ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
     merged.config.update(ends)

@@ -1,8 +1,8 @@
 """The student: a base, its tokenizer and chat template, an adapter, and greedy answers."""
 
 import importlib.util
-import json
 import math
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,13 +30,13 @@ from toolforge.prompt import PromptParams, render
 from toolforge.records import first_fault, write_json
 from toolforge.tools import Catalogue
 
-# What the adapter was trained with beside its weights; part of the adapter's folder.
-ROUTING = "routing.json"
+# A file of the adapter's folder.
+SETTINGS = "routing.json"
 
 
 class StudentParams(Params):
-    """`base` is a hub id, a local folder, or an installed package that carries one GGUF file. `quantization: nf4` is QLoRA's
-    4-bit NF4 with double quantization; `none` keeps the base in `precision()`.
+    """`base` is a hub id, a local folder, or an installed package that carries one GGUF file. `quantization` is what its weights
+    are rounded to when it is loaded: `nf4` is QLoRA's 4-bit NF4 with double quantization; `none` keeps them in `precision()`.
     """
 
     base: str
@@ -57,18 +57,19 @@ def quiet() -> None:
     logging.disable_progress_bar()
 
 
-def unpack(base: str, folder: Path) -> str:
-    """A base that `load_base` takes: `base` itself, or, for a package that carries a GGUF file, `folder`, into which
-    that file is unpacked as an ordinary transformers model in bf16. Raises InputError for a base that is not there.
+def unpack(params: StudentParams, folder: Path) -> StudentParams:
+    """The base as `load_base` takes it: `params` itself, or, for a package that carries a GGUF file, `folder`, into which that file is unpacked
+    as an ordinary transformers model in bf16. Its weights are rounded there already, so that whoever loads the folder, and knows nothing of
+    `quantization`, has the very base that the adapter is trained on. Raises InputError for a base that is not there.
     """
-    if "/" in base or Path(base).exists():
-        return base
-    spec = importlib.util.find_spec(base.replace("-", "_"))
+    if "/" in params.base or Path(params.base).exists():
+        return params
+    spec = importlib.util.find_spec(params.base.replace("-", "_"))
     if spec is None or spec.origin is None:
-        raise InputError(f"student.base: {base!r} is no local folder, hub id (owner/name) or installed package")
+        raise InputError(f"student.base: {params.base!r} is no local folder, hub id (owner/name) or installed package")
     files = sorted(Path(spec.origin).parent.glob("*.gguf"))
     if len(files) != 1:
-        raise InputError(f"student.base: the package {base!r} carries {len(files)} GGUF files, not one")
+        raise InputError(f"student.base: the package {params.base!r} carries {len(files)} GGUF files, not one")
     place, name = str(files[0].parent), files[0].name
     model = AutoModelForCausalLM.from_pretrained(
         place,
@@ -76,10 +77,13 @@ def unpack(base: str, folder: Path) -> str:
         quantization_config=GgufConfig(gguf_file=name, dequantize=True),
         dtype=torch.bfloat16,
     )
-    tokenizer = AutoTokenizer.from_pretrained(place, gguf_file=name)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return str(folder)
+    # bitsandbytes rounds what is loaded from a file.
+    with tempfile.TemporaryDirectory() as scratch:
+        model.save_pretrained(scratch)
+        rounded = dequantized(load_base(scratch, params.quantization))
+        rounded.to(torch.bfloat16).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(place, gguf_file=name).save_pretrained(folder)
+    return StudentParams(base=str(folder), quantization="none")
 
 
 def nf4() -> BitsAndBytesConfig:
@@ -106,7 +110,12 @@ def load_base(base: str, quantization: Literal["nf4", "none"]) -> PreTrainedMode
         quantization_config=config,
         device_map={"": device},
     )
-    return model.dequantize() if config and device == "cpu" else model
+    return dequantized(model) if device == "cpu" else model
+
+
+def dequantized(model: PreTrainedModel) -> PreTrainedModel:
+    """The model with ordinary weights where it holds 4-bit ones."""
+    return model.dequantize() if getattr(model, "is_quantized", False) else model
 
 
 def load_tokenizer(folder: str) -> PreTrainedTokenizerBase:
@@ -138,27 +147,44 @@ class Student:
     catalogue: Catalogue
 
 
-def save_routing(folder: Path, prompt: PromptParams, catalogue: Catalogue) -> None:
-    """Write into an adapter's folder what its prompts need, so that loading it needs nothing else."""
-    write_json(folder / ROUTING, {"prompt": prompt.model_dump(), "tools": catalogue.schemas})
+class AdapterSettings(Params):
+    """What an adapter was trained with beside its weights: the prompt, the catalogue, and what its base's weights are rounded to when loaded."""
+
+    prompt: PromptParams
+    tools: list[dict[str, Any]]
+    quantization: Literal["nf4", "none"]
 
 
-def load_student(folder: Path, quantization: Literal["nf4", "none"]) -> Student:
-    """The adapter of a folder on the base that its adapter_config.json names. Raises InputError where one is missing."""
+def save_settings(folder: Path, settings: AdapterSettings) -> None:
+    """Write them into an adapter's folder, so that loading it needs nothing else."""
+    write_json(folder / SETTINGS, settings.model_dump())
+
+
+def load_settings(folder: Path) -> AdapterSettings:
+    """Those of an adapter's folder. Raises InputError where it holds none."""
     try:
-        document: dict[str, Any] = json.loads((folder / ROUTING).read_text(encoding="utf-8"))
-        prompt = PromptParams(**document["prompt"])
-        catalogue = Catalogue(document["tools"])
-        base = PeftConfig.from_pretrained(str(folder)).base_model_name_or_path
+        return AdapterSettings.model_validate_json((folder / SETTINGS).read_bytes())
     except FileNotFoundError as error:
         raise InputError(f"{folder}: no trained adapter ({error.filename} is missing); run dvc repro") from None
     except ValidationError as error:
-        raise InputError(f"{folder / ROUTING}: {first_fault(error)}") from None
-    except (ValueError, KeyError) as error:
+        raise InputError(f"{folder / SETTINGS}: {first_fault(error)}") from None
+
+
+def load_trained_base(folder: Path) -> PreTrainedModel:
+    """The base of the adapter in a folder, as it was in training. Raises InputError where one of them is missing."""
+    try:
+        base = PeftConfig.from_pretrained(str(folder)).base_model_name_or_path
+    except ValueError as error:
         raise InputError(f"{folder}: no trained adapter: {error}") from None
-    model = PeftModel.from_pretrained(load_base(str(base), quantization), str(folder))
-    tokenizer = load_tokenizer(str(folder))
-    return Student(model.eval(), tokenizer, prompt, catalogue)
+    return load_base(str(base), load_settings(folder).quantization)
+
+
+def load_student(folder: Path) -> Student:
+    """The adapter of a folder on the base that its adapter_config.json names. Raises InputError where one is missing."""
+    settings = load_settings(folder)
+    catalogue = Catalogue(settings.tools)
+    model = PeftModel.from_pretrained(load_trained_base(folder), str(folder))
+    return Student(model.eval(), load_tokenizer(str(folder)), settings.prompt, catalogue)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from toolforge.errors import InputError, run
 from toolforge.params import Params, load_params
 from toolforge.prompt import parse
 from toolforge.records import Prediction, Question, read_jsonl, write_json, write_jsonl, write_text
-from toolforge.student import Student, StudentParams
+from toolforge.student import Student
 
 
 class EvalParams(Params):
@@ -78,12 +78,11 @@ def main() -> None:
     parser.add_argument("--predictions", type=Path, help="folder for the predictions, OUT unless given")
     paths = parser.parse_args()
     params = load_params("eval", EvalParams)
-    quantization = load_params("student", StudentParams).quantization
     files = {"": load_questions(paths.file)}
     if paths.hard_test:
         files["hard_"] = load_questions(paths.hard_test)
     student.quiet()
-    model = student.load_student(paths.adapter, quantization)
+    model = student.load_student(paths.adapter)
     classes = model.catalogue.classes
     results = {}
     for prefix, questions in files.items():

@@ -23,7 +23,7 @@ from toolforge.prompt import parse, render
 from toolforge.quantizing import Quantization, convert, quantize
 from toolforge.records import Example, read_rows, write_json, write_text
 from toolforge.router import Router, RouterSettings
-from toolforge.student import Student, StudentParams
+from toolforge.student import Student
 
 # Stands for the query in a prompt that is cut there; no template holds it.
 QUERY = "\ue000"
@@ -143,7 +143,6 @@ def main() -> None:
         parser.add_argument(name, type=Path)
     paths = parser.parse_args()
     params = load_params("export", ExportParams)
-    quantization = load_params("student", StudentParams).quantization
     data, train, scores = (
         json.loads(path.read_text(encoding="utf-8")) for path in (paths.data, paths.train, paths.eval)
     )
@@ -152,15 +151,13 @@ def main() -> None:
         raise InputError(f"{paths.val}: {len(val)} queries; export.queries asks for {params.queries}")
     student.quiet()
     console = Console()
-    trained = student.load_student(paths.adapter, quantization)
+    trained = student.load_student(paths.adapter)
     with console.status("merging the adapter into the base"):
-        merge(paths.adapter, quantization, paths.merged)
+        merge(paths.adapter, paths.merged)
     merged = load_merged(paths.merged, trained)
     answers = {"trained": answer(trained, val, params), "merged": answer(merged, val, params)}
-    # As others load it: by its own adapter_config.json.
-    adapter = student.load_student(paths.adapter, "none")
     some = val[:: params.systems_every]
-    systems = [under(system, adapter, merged, some, params) for system in (trained.prompt.system, *params.systems)]
+    systems = [under(system, trained, merged, some, params) for system in (trained.prompt.system, *params.systems)]
     before, after = prompt(trained, QUERY).split(QUERY)
     settings = RouterSettings(
         name=params.name,

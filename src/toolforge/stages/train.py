@@ -25,7 +25,7 @@ from toolforge.errors import InputError, run
 from toolforge.params import load_params
 from toolforge.prompt import PromptParams, answer, render
 from toolforge.records import Example, read_rows, write_json, write_text
-from toolforge.student import StudentParams
+from toolforge.student import AdapterSettings, StudentParams
 from toolforge.systems import SystemsParams, draw, load_systems
 from toolforge.tools import Catalogue, load_tools
 from toolforge.trainer import CompletionTrainer, can_compile
@@ -206,16 +206,18 @@ def main() -> None:
         paths.checkpoints,
     )
     paths.adapter.mkdir(parents=True, exist_ok=True)
-    base = student.unpack(params.base, paths.adapter / "base")
-    model = student.load_base(base, params.quantization)
-    tokenizer = student.load_tokenizer(base)
+    base = student.unpack(params, paths.adapter / "base")
+    model = student.load_base(base.base, base.quantization)
+    tokenizer = student.load_tokenizer(base.base)
     trainer = train(model, tokenizer, train_dataset, val_dataset, lora, config)
     figures = summary(trainer)
     if not math.isfinite(figures["val_loss"] or math.nan):
         raise InputError("train: the loss is not finite; lower train.learning_rate")
     trainer.model.save_pretrained(str(paths.adapter))
     tokenizer.save_pretrained(str(paths.adapter))
-    student.save_routing(paths.adapter, prompt, catalogue)
+    student.save_settings(
+        paths.adapter, AdapterSettings(prompt=prompt, tools=catalogue.schemas, quantization=base.quantization)
+    )
     write_text(paths.curves, curves(trainer.state.log_history).to_csv(index=False, lineterminator="\n"))
     write_json(paths.figures, figures)
     shutil.rmtree(paths.checkpoints)
