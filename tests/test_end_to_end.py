@@ -120,7 +120,7 @@ def assert_exported(clone):
         "MODEL_CARD.md", "Modelfile", "README.md", "model.gguf", "router.json", "tools.json",
     }  # fmt: skip
     figures = json.loads((clone / "metrics" / "export.json").read_text())
-    assert figures["agreement"]["merged"]["n"] == figures["n"]
+    assert figures["accuracy"]["exported"]["n"] == figures["n"]
     assert len(figures["systems"]) == 4
     code = (
         "from toolforge import Router; router = Router.load('models/router')\n"

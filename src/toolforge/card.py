@@ -181,7 +181,9 @@ The base, {subject.base_model}, is under {subject.license}, and so are these wei
 
 
 def share(part: Mapping[str, Any], name: str) -> str:
-    """A proportion of the metrics with its interval: `88.8% [86.5%, 90.7%]`."""
+    """A proportion of the metrics with its interval: `88.8% [86.5%, 90.7%]`; a dash for that of no rows."""
+    if name not in part:
+        return "-"
     return f"{part[name]:.1%} [{part[f'{name}_low']:.1%}, {part[f'{name}_high']:.1%}]"
 
 

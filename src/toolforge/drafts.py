@@ -5,28 +5,31 @@ import re
 
 from toolforge.tools import Catalogue
 
-# The tools that an answer has named, and the value that it ends in: its key, how it is opened if it is, and what there is of it.
+# Where an answer ends: in the name of a tool, or in a value, with its key, how it is opened, what there is of it, and how it is closed.
+_NAME = re.compile(r'"name": "([^"]+)$')
 _TOOLS = re.compile(r'"name": "([^"]+)", "arguments": ')
-_VALUE = re.compile(r'"(?P<key>[^"]+)":(?P<opening> "?)?(?P<begun>[^"]*)$')
-
+_VALUE = re.compile(r'"(?P<key>[^"]+)":(?P<opening> "?)?(?P<begun>[^"]*)(?P<closing>"}*)?$')
 
 # The characters that are copied before the model has taken any.
-FAR = 8
+FAR = 30
 
 
 class Drafts:
     """The shortest way on that the schemas leave, with the query's own words for values."""
 
     def __init__(self, catalogue: Catalogue) -> None:
-        """Note how each argument's value is opened, and what follows it where no optional argument does."""
-        self._ways: dict[tuple[str, str], tuple[str, str]] = {}
+        """Note how each argument's value is opened, what it may be, and what follows it where no optional argument does."""
+        self._names: list[str] = []
+        self._ways: dict[tuple[str, str], tuple[str, str, list[str]]] = {}
         for function in (schema["function"] for schema in catalogue.schemas):
+            self._names.append(function["name"])
             properties = function["parameters"].get("properties", {})
             required = function["parameters"].get("required", [])
             after = "}}]"
             for key, schema in reversed(properties.items()):
-                quote = '"' if isinstance(schema, dict) and schema.get("type") == "string" else ""
-                self._ways[function["name"], key] = f" {quote}", quote + after
+                kind = schema if isinstance(schema, dict) else {}
+                quote = '"' if kind.get("type") == "string" else ""
+                self._ways[function["name"], key] = f" {quote}", quote + after, kind.get("enum", [])
                 if key in required:
                     after = f", {json.dumps(key, ensure_ascii=False)}: {quote}"
 
@@ -36,23 +39,33 @@ class Drafts:
             return '{"'
         if text.endswith("}}"):
             return "]"
+        if name := _NAME.search(text):
+            return _rest(name[1], self._names, '"')
         tools, value = _TOOLS.findall(text), _VALUE.search(text)
         if not tools or not value or (tools[-1], value["key"]) not in self._ways:
             return ""
-        opening, after = self._ways[tools[-1], value["key"]]
-        begun = value["begun"]
+        opening, after, choices = self._ways[tools[-1], value["key"]]
+        begun, closing = value["begun"], value["closing"]
         if opening == " ":
             number = re.search(rf"(?<!\w){re.escape(begun)}([\d.]{{{0 if begun else 1},}})", query)
             return ("" if value["opening"] else opening) + (number[1] + after if number else "")
-        if not value["opening"]:
-            return opening
-        if not begun:
-            return ""
-        # From where the value's first letters stand in the query, up to a mark that ends a part of a sentence.
-        words = rf"(?<!\w){re.escape(begun)}(.*?)(?=[^\w\s]+(?:\s|$)|$)"
-        copied = re.search(words, query, re.IGNORECASE | re.DOTALL)
-        if not copied:
-            return ""
-        # The more of it the model has copied, the further it may go on.
-        far = FAR + 2 * len(begun)
-        return copied[1] + after if len(copied[1]) <= far else copied[1][:far]
+        if closing:
+            return after.removeprefix(closing) if after.startswith(closing) else ""
+        if begun:
+            return _rest(begun, choices, after) if choices else _copy(begun, query, after)
+        return "" if value["opening"] else opening
+
+
+def _rest(begun: str, choices: list[str], after: str) -> str:
+    return next((choice[len(begun) :] + after for choice in choices if choice.startswith(begun)), "")
+
+
+def _copy(begun: str, query: str, after: str) -> str:
+    """How the query goes on behind the value's letters so far, up to a mark that ends a part of a sentence."""
+    words = rf"(?<!\w){re.escape(begun)}(.*?)(?=[^\w\s]+(?:\s|$)|$)"
+    copied = re.search(words, query, re.IGNORECASE | re.DOTALL)
+    if not copied:
+        return ""
+    # The more of it the model has copied, the further it may go on.
+    far = FAR + 2 * len(begun)
+    return copied[1] + after if len(copied[1]) <= far else copied[1][:far]

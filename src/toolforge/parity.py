@@ -10,10 +10,13 @@ Answers = Sequence[Sequence[ToolCall] | None]
 
 
 def agreements(trained: Answers, other: Answers) -> list[bool]:
-    """Whether both forms gave a query the same calls, or both none that the catalogue allows, for each query."""
+    """Whether both forms gave a query the same calls, for each query to which the trained one gave calls that the catalogue allows. To
+    the others an exported router, which is held to the catalogue, cannot say the same.
+    """
     return [
-        one is another if one is None or another is None else calls_match(one, another)
-        for one, another in zip(trained, other, strict=True)
+        two is not None and calls_match(one, two)
+        for one, two in zip(trained, other, strict=True)
+        if one is not None
     ]
 
 
@@ -24,15 +27,14 @@ def corrects(gold: Answers, answers: Answers) -> list[bool]:
 
 def fault(form: str, gold: Answers, trained: Answers, other: Answers, agreement: float, loss: float) -> str | None:
     """Why `other` may not stand for `trained`, in one line with the figures, or None where it may: where fewer than `agreement`
-    of the calls agree, and where call accuracy falls by more than `loss`, both 0 to 1.
+    of their calls agree, and where call accuracy falls by more than `loss`, both 0 to 1.
     """
-    rows = len(gold)
-    agree = sum(agreements(trained, other))
+    agreed = agreements(trained, other)
     before, after = sum(corrects(gold, trained)), sum(corrects(gold, other))
-    if agree >= agreement * rows and before - after <= loss * rows:
+    if sum(agreed) >= agreement * len(agreed) and before - after <= loss * len(gold):
         return None
     return (
-        f"the {form} model is not the trained one: of {rows} queries {agree} have the same calls ({agree / rows:.1%}, at least "
-        f"{agreement:.1%} have to) and {after} the right ones, for {before} before ({(before - after) / rows:.1%} fewer, at most "
-        f"{loss:.1%} may be lost)"
+        f"the {form} model is not the trained one: of {len(agreed)} queries {sum(agreed)} have the same calls "
+        f"({sum(agreed) / max(1, len(agreed)):.1%}, at least {agreement:.1%} have to) and of {len(gold)} {after} the right ones, for {before} before "
+        f"({(before - after) / len(gold):.1%} fewer, at most {loss:.1%} may be lost)"
     )
