@@ -1,8 +1,6 @@
 # Every target makes .venv itself, from the pinned lock file.
 PYTHON ?= python3
 READY := .venv/ready
-# For llama-cpp-python, the one package that is compiled: see decoding.py
-SOUND := -fno-tree-dse -fno-dse -frecord-gcc-switches
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .PHONY: repro test check bench bench-teacher bench-router
@@ -42,6 +40,6 @@ $(READY): requirements.lock pyproject.toml
 	@command -v git >/dev/null || { echo "error: git is needed; install it (Debian: apt-get install git)" >&2; exit 1; }
 	@command -v c++ >/dev/null || command -v g++ >/dev/null || { echo "error: a C++ compiler is needed for llama-cpp-python; install one (Debian: apt-get install build-essential)" >&2; exit 1; }
 	@$(PYTHON) -m venv .venv || { echo "error: '$(PYTHON) -m venv' failed; install it (Debian: apt-get install python3-venv)" >&2; exit 1; }
-	CXXFLAGS="$(SOUND)" .venv/bin/pip install --quiet --disable-pip-version-check -r requirements.lock
+	.venv/bin/pip install --quiet --disable-pip-version-check -r requirements.lock
 	.venv/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $(READY)

@@ -23,7 +23,6 @@ import llama_cpp
 from llama_cpp import Llama
 
 from toolforge import Router
-from toolforge.decoding import has_sound_amx
 from toolforge.records import Example, read_rows, write_json
 from toolforge.router import GGUF, SETTINGS, RouterSettings
 
@@ -44,15 +43,15 @@ def spread(times: Sequence[float]) -> dict[str, Any]:
 
 
 def plain(gguf: Path, context: int) -> Llama:
-    """llama-cpp-python as it comes, with llama.cpp's AMX kernels where the router has them: elsewhere they may crash."""
+    """llama-cpp-python as it comes, without llama.cpp's AMX kernels, as the router does: see decoding.py."""
     params = llama_cpp.llama_cpp.llama_model_default_params
 
-    def with_sound_kernels() -> llama_cpp.llama_model_params:
+    def without_amx() -> llama_cpp.llama_model_params:
         found = params()
-        found.use_extra_bufts = has_sound_amx()
+        found.use_extra_bufts = False
         return found
 
-    llama_cpp.llama_cpp.llama_model_default_params = with_sound_kernels
+    llama_cpp.llama_cpp.llama_model_default_params = without_amx
     try:
         threads = len(os.sched_getaffinity(0))
         return Llama(str(gguf), n_ctx=context, n_threads=threads, n_threads_batch=threads, verbose=False)

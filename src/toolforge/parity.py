@@ -14,9 +14,7 @@ def agreements(trained: Answers, other: Answers) -> list[bool]:
     the others an exported router, which is held to the catalogue, cannot say the same.
     """
     return [
-        two is not None and calls_match(one, two)
-        for one, two in zip(trained, other, strict=True)
-        if one is not None
+        two is not None and calls_match(one, two) for one, two in zip(trained, other, strict=True) if one is not None
     ]
 
 
