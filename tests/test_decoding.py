@@ -1,6 +1,7 @@
 """The decoder on the untuned base, under a prompt of examples so that it calls tools at all."""
 
 import json
+import math
 import random
 
 import numpy as np
@@ -239,7 +240,8 @@ def test_the_answers_are_those_of_decoding_token_by_token(decoder, monkeypatch):
         else:
             drafted = decoder.answer(query)
             assert drafted.text == plain.text
-            assert drafted.probability == pytest.approx(plain.probability, rel=0.05)
+            # llama.cpp rounds the products of one row and of many otherwise, and each token adds its part.
+            assert math.log(drafted.probability) == pytest.approx(math.log(plain.probability), rel=0.05, abs=0.02)
             ended += plain.text != "[]"
     assert ended > 50
 
