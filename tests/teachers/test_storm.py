@@ -106,5 +106,6 @@ def test_when_every_project_is_denied_the_run_says_so_once_a_project(stage, serv
     service.script = lambda key, model, query, n: DENIED
     with pytest.raises(InputError, match="no slot is left: 403 Your project has been denied access"):
         stage.run(models=MODELS)
-    assert service.count() == 2
+    # One for each project, and those that were under way when its refusal came: no more than there are queries.
+    assert 2 <= service.count() <= 4
     assert capfd.readouterr().err.count("will not be sent again") == 2
