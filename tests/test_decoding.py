@@ -1,13 +1,16 @@
 """The decoder on the untuned base, under a prompt of examples so that it calls tools at all."""
 
+import ctypes
 import json
 import math
+import os
 import random
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from llama_cpp import llama_cpp
 from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 
 from few_shot import GGUF, ROOT, SETTINGS
@@ -16,7 +19,7 @@ from toolforge.decoding import Answer, Decoder, grammar
 from toolforge.errors import InputError
 from toolforge.prompt import answer, parse
 from toolforge.records import Example, read_rows
-from toolforge.tools import Catalogue
+from toolforge.tools import Catalogue, load_tools
 
 
 @pytest.fixture(scope="module")
@@ -192,8 +195,13 @@ def decoder_of():
 
 
 @pytest.fixture(scope="module")
-def decoder(decoder_of):
-    return decoder_of(Catalogue(json.loads((ROOT / "data" / "tools.json").read_text())))
+def catalogue_of_the_project():
+    return load_tools(ROOT / "data" / "tools.json")
+
+
+@pytest.fixture(scope="module")
+def decoder(decoder_of, catalogue_of_the_project):
+    return decoder_of(catalogue_of_the_project)
 
 
 def test_a_file_that_is_no_gguf_and_a_stop_that_is_no_token_are_said(decoder_of, catalogue, tmp_path):
@@ -206,44 +214,59 @@ def test_a_file_that_is_no_gguf_and_a_stop_that_is_no_token_are_said(decoder_of,
         decoder_of(catalogue, stop="two words")
 
 
+@pytest.fixture(scope="module")
+def exact(catalogue_of_the_project, tmp_path_factory):
+    """A decoder on the same base in F16. Where activations are rounded to 8 bits, the products of one row and of many are rounded otherwise, and
+    a logit differs by up to 1; here by 0.02.
+    """
+    gguf = tmp_path_factory.mktemp("exact") / "model.gguf"
+    params = llama_cpp.llama_model_quantize_default_params()
+    params.ftype, params.allow_requantize = llama_cpp.LLAMA_FTYPE_MOSTLY_F16, True
+    assert not llama_cpp.llama_model_quantize(os.fsencode(GGUF), os.fsencode(gguf), ctypes.byref(params))
+    return Decoder(gguf, catalogue_of_the_project, SETTINGS.before, SETTINGS.after, SETTINGS.stop)
+
+
 def one_by_one(decoder, query):
-    """The answer by the plainest loop there is: one token a run, the mask over all logits."""
-    matcher, answer, probability = decoder._start.deep_copy(), [], 1.0
+    """The answer by the plainest loop there is, one token a run and the mask over all logits, and by how much the closest choice was made."""
+    matcher, answer, probability, narrowest = decoder._start.deep_copy(), [], 1.0, math.inf
     tokens, place = decoder._tokens(query, special=False) + decoder._suffix, len(decoder._prefix)
     while not matcher.is_accepting():
         decoder._run(tokens, place, [len(tokens) - 1])
         logits = decoder._logits(len(tokens) - 1)
         forced = matcher.compute_ff_tokens()
         allowed = np.unpackbits(np.frombuffer(matcher.compute_bitmask(), np.uint8), bitorder="little").astype(bool)
-        token = forced[0] if forced else int(np.where(allowed[: len(logits)], logits, -np.inf).argmax())
+        second, first = np.argsort(np.where(allowed[: len(logits)], logits, -np.inf))[-2:]
+        token = forced[0] if forced else int(first)
         if not forced:
             shares = np.exp(logits - logits.max())
             probability *= float(shares[token] / shares.sum())
+            narrowest = min(narrowest, float(logits[first] - logits[second]))
         assert matcher.consume_token(token)
         answer.append(token)
         place, tokens = place + len(tokens), [token]
         if len(answer) > decoding.ANSWER_TOKENS:
-            return None
-    return Answer(decoder._tokenizer.decode_str(answer), probability)
+            return None, narrowest
+    return Answer(decoder._tokenizer.decode_str(answer), probability), narrowest
 
 
 @pytest.mark.slow
-def test_the_answers_are_those_of_decoding_token_by_token(decoder, monkeypatch):
+def test_the_answers_are_those_of_decoding_token_by_token(exact, monkeypatch):
     monkeypatch.setattr(decoding, "ANSWER_TOKENS", 60)
-    queries = (ROOT / "data" / "unlabelled.txt").read_text().splitlines()[::40][:100]
+    queries = (ROOT / "data" / "unlabelled.txt").read_text().splitlines()[::100][:40]
     ended = 0
     for query in queries:
-        plain = one_by_one(decoder, query)
+        plain, narrowest = one_by_one(exact, query)
+        if narrowest < 0.05:
+            continue
         if plain is None:
             with pytest.raises(InputError, match="does not end"):
-                decoder.answer(query)
+                exact.answer(query)
         else:
-            drafted = decoder.answer(query)
+            drafted = exact.answer(query)
             assert drafted.text == plain.text
-            # llama.cpp rounds the products of one row and of many otherwise, and each token adds its part.
-            assert math.log(drafted.probability) == pytest.approx(math.log(plain.probability), rel=0.05, abs=0.02)
+            assert math.log(drafted.probability) == pytest.approx(math.log(plain.probability), rel=0.01, abs=0.01)
             ended += plain.text != "[]"
-    assert ended > 50
+    assert ended > 20
 
 
 def test_a_draft_never_changes_an_answer(decoder, monkeypatch):

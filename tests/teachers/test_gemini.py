@@ -289,8 +289,8 @@ def test_a_key_that_dies_later_is_not_sent_after_its_refusal(stage, service):
         suspended(key) if key == KEYS[2] and service.count(key=key) > 8 else TEXT
     )
     assert len(stage.run()) == 80
-    # The second was under way when the first was refused.
-    assert 1 <= len(service.refused[KEYS[2]]) <= 2
+    # The others were under way when the first was refused.
+    assert 1 <= len(service.refused[KEYS[2]]) <= 3
 
 
 def test_keys_of_one_project_share_its_slot_and_one_of_them_can_die(stage, service):
@@ -364,7 +364,8 @@ def test_when_all_slots_rest_the_run_ends_and_says_until_when_and_the_next_spend
         stage.run()
     assert len(stage.labelled()) == 15
     spent_requests = service.count()
-    assert spent_requests <= 15 + 3 * 2
+    # Each slot has up to three under way, and all of them may be refused.
+    assert spent_requests <= 15 + 3 * 3
     with pytest.raises(InputError, match="all slots rest until"):
         stage.run()
     assert service.count() == spent_requests

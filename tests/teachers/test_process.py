@@ -131,7 +131,8 @@ def test_a_full_disk_ends_the_run_with_one_line_and_the_next_goes_on(stage, serv
     stored = len(stage.records())
     assert 5 < stored < 60
     assert len(stage.run()) == 60
-    assert service.count() <= 60 + 2
+    # Those under way when the disk was full.
+    assert service.count() <= 60 + 3
 
 
 @pytest.mark.parametrize("lacking", ["params.yaml", "data/tools.json", "data/LABELS.md", "queries.jsonl", None])

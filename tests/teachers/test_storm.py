@@ -60,7 +60,7 @@ def test_in_a_storm_no_label_is_lost_doubled_or_invented(stage, service, monkeyp
         if key == LATE and service.count(key=key) > 5:
             return suspended(key)
         if (key, model) == (KEYS[0], "m1"):
-            return spent(violation(DAY, 20), violation(MINUTE, 5), delay="22s")
+            return spent(violation(DAY, 20), violation(MINUTE, 5), delay="5s")
         if key in KEYS[1:3] and model == "m2":
             return NO_QUOTA
         if chance.random() < 0.35:
@@ -71,12 +71,14 @@ def test_in_a_storm_no_label_is_lost_doubled_or_invented(stage, service, monkeyp
     service.script = script
     stage.queries(*queries)
     stage.keys(KEYS[0], f"mine={KEYS[1]}", f"mine={KEYS[2]}", *KEYS[3:])
-    for _ in range(10):
+    labels, runs = None, 0
+    while labels is None:
+        runs += 1
         try:
             labels = stage.run(models=MODELS)
-            break
         except InputError as error:
             assert "run again" in str(error)
+            assert runs < 10
     wanted = {}
     for number, query in enumerate(queries):
         if number % 6 not in (1, 2):
@@ -93,9 +95,9 @@ def test_in_a_storm_no_label_is_lost_doubled_or_invented(stage, service, monkeyp
     asked = Counter((key, model) for _, key, model, _ in service.requests)
     assert asked[KEYS[0], "m1"] == 1
     assert asked[KEYS[1], "m2"] + asked[KEYS[2], "m2"] == 1
-    assert {
-        query: times for query, times in said.items() if times > (3 if int(query.split()[-1]) % 6 == 2 else 1)
-    } == {}
+    # A label once; what is to be rejected three times a run, since a run may leave a query to the next for other faults.
+    most = {query: 3 * runs if int(query.split()[-1]) % 6 == 2 else 1 for query in said}
+    assert {query: times for query, times in said.items() if times > most[query]} == {}
     everything = "".join(capfd.readouterr()) + "".join(path.read_text() for path in stage.folder.iterdir())
     assert "is dead and will not be sent again" in everything
     assert not any(key in everything for key in KEYS)

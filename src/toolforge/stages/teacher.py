@@ -35,7 +35,7 @@ class TeacherParams(Params):
     models: list[str] = Field(default=["gemini-3.5-flash-lite"], min_length=1)
     mode: Literal["online", "batch"] = "online"
     wait: bool = False
-    in_flight: int = Field(default=2, gt=0)
+    in_flight: int = Field(default=3, gt=0)
     timeout: float = Field(default=60.0, gt=0)
     give_up_after: float = Field(default=180.0, gt=0)
     prices: dict[str, Price] = Field(default={})
