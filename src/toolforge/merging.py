@@ -19,7 +19,8 @@ def merge(adapter: Path, folder: Path) -> None:
     sums are made in float32 and kept in KEPT_IN. Raises InputError where adapter or base are missing.
     """
     # peft would round a sum with 4-bit weights to 4 bits again.
-    base = student.dequantized(student.load_trained_base(adapter)).float()
+    trained_base = student.load_trained_base(adapter, student.load_settings(adapter))
+    base = student.dequantized(trained_base).float()
     merged = PeftModel.from_pretrained(base, str(adapter)).merge_and_unload().to(KEPT_IN)
     tokenizer = student.load_tokenizer(str(adapter))
     ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}

@@ -213,6 +213,9 @@ def main() -> None:
     figures = summary(trainer)
     if not math.isfinite(figures["val_loss"] or math.nan):
         raise InputError("train: the loss is not finite; lower train.learning_rate")
+    # peft keeps them as a set, which would be written in another order each time.
+    for adapter in trainer.model.peft_config.values():
+        adapter.target_modules = sorted(adapter.target_modules)
     trainer.model.save_pretrained(str(paths.adapter))
     tokenizer.save_pretrained(str(paths.adapter))
     student.save_settings(
