@@ -215,7 +215,8 @@ def main() -> None:
         raise InputError("train: the loss is not finite; lower train.learning_rate")
     # peft keeps them as a set, which would be written in another order each time.
     for adapter in trainer.model.peft_config.values():
-        adapter.target_modules = sorted(adapter.target_modules)
+        if not isinstance(adapter.target_modules, str):
+            adapter.target_modules = sorted(adapter.target_modules)
     trainer.model.save_pretrained(str(paths.adapter))
     tokenizer.save_pretrained(str(paths.adapter))
     student.save_settings(
