@@ -46,7 +46,9 @@ def measure(kind: type[SFTTrainer], base: str, rows: list[Example], folder: str)
         ),
         processing_class=student.load_tokenizer(base),
         peft_config=load_params("lora", LoraConfig, task_type="CAUSAL_LM"),
-        train_dataset=dataset(rows, load_params("prompt", PromptParams), load_tools(Path("data/tools.json"))),
+        train_dataset=dataset(
+            rows, [load_params("prompt", PromptParams)] * len(rows), load_tools(Path("data/tools.json"))
+        ),
         **({"data_collator": packing.collate} if own else {}),
     )  # fmt: skip
     if own and can_compile():
