@@ -98,7 +98,8 @@ def main(folder: Path, count: int) -> None:
             result["refused"] += 1
             if "\n" in str(error) or len(str(error)) > 300:
                 sys.exit(f"query {number} is refused in more than a line: {error}")
-            if "breaks the catalogue" in str(error):
+            # A grammar cannot tell 1e999, which is JSON and no number.
+            if "breaks the catalogue" in str(error) and "an infinite number" not in str(error):
                 sys.exit(f"query {number} {text[:500]!r}: {error}")
             continue
         except Exception as error:
