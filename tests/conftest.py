@@ -1,6 +1,7 @@
 """What the tests share: the repository's own catalogue, and a params.yaml of the test's own."""
 
 import importlib.util
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,9 @@ from toolforge import params
 from toolforge.tools import Catalogue, load_tools
 
 ROOT = Path(__file__).parent.parent
+
+# A developer's own key would have the stages that tests start log to their account.
+os.environ["WANDB_MODE"] = "offline"
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,17 @@ def test_a_section_becomes_a_typed_object(write_params):
     assert load_params("some", SomeParams) == SomeParams(seed=3, share=0.5)
 
 
+def test_a_section_may_be_missing_only_where_each_key_has_a_default(write_params):
+    class Optional(Params):
+        seed: int = 3
+
+    write_params({"other": {}})
+    assert load_params("some", Optional) == Optional(seed=3)
+    write_params({"some": None})
+    with pytest.raises(InputError):
+        load_params("some", Optional)
+
+
 @pytest.mark.parametrize(
     ("document", "said"),
     [

@@ -27,10 +27,11 @@ def load_params(section: str, into: type[T], positive: Sequence[str] = (), **fix
     """The section of params.yaml as `into`: a Params model, or a library's own dataclass with its own key names.
 
     `fixed` are arguments that the code decides; params.yaml may not hold them. The keys in `positive` must be above
-    zero (a library's dataclass does not check that itself). Raises InputError, naming the key, for a section that is missing, a
+    zero (a library's dataclass does not check that itself). A section may be missing where `into` is a Params model with a
+    default for each key. Raises InputError, naming the key, for a section that is missing, a
     key that is unknown, a value of the wrong type or out of range, and a number that YAML reads as a text.
     """
-    values = _section(section)
+    values = _section(section, optional=_has_defaults(into))
     for key, value in values.items():
         _refuse_text_numbers(f"{section}.{key}", value)
     if issubclass(into, BaseModel):
@@ -41,10 +42,16 @@ def load_params(section: str, into: type[T], positive: Sequence[str] = (), **fix
     return _dataclass(section, values, into, positive, fixed)
 
 
-def _section(section: str) -> dict[str, Any]:
+def _has_defaults(into: type[Any]) -> bool:
+    return issubclass(into, BaseModel) and not any(field.is_required() for field in into.model_fields.values())
+
+
+def _section(section: str, optional: bool) -> dict[str, Any]:
     if not PARAMS.is_file():
         raise InputError(f"{PARAMS}: no such file; run from the repository's root")
     document = read_yaml(PARAMS)
+    if optional and isinstance(document, dict) and section not in document:
+        return {}
     if not isinstance(document, dict) or not isinstance(document.get(section), dict):
         raise InputError(f"{PARAMS}: no section {section!r}")
     return dict(document[section])

@@ -8,12 +8,13 @@ from typing import Any
 import pandas as pd
 from pydantic import Field
 
-from toolforge import scoring, student
+from toolforge import scoring, student, tracking
 from toolforge.errors import InputError, run
 from toolforge.params import Params, load_params
 from toolforge.prompt import parse
 from toolforge.records import Prediction, Question, read_jsonl, write_json, write_jsonl, write_text
 from toolforge.student import Student
+from toolforge.tracking import TrackingParams
 
 
 class EvalParams(Params):
@@ -78,6 +79,7 @@ def main() -> None:
     parser.add_argument("--predictions", type=Path, help="folder for the predictions, OUT unless given")
     paths = parser.parse_args()
     params = load_params("eval", EvalParams)
+    tracked = load_params("tracking", TrackingParams)
     files = {"": load_questions(paths.file)}
     if paths.hard_test:
         files["hard_"] = load_questions(paths.hard_test)
@@ -94,6 +96,8 @@ def main() -> None:
             write_text(paths.out / "plots" / "confusion.csv", confusion.to_csv(index=False, lineterminator="\n"))
     test = results.pop("test")
     write_json(paths.out / "eval.json", {**test, **results})
+    config = {"adapter": str(paths.adapter), "file": str(paths.file), "eval": params.model_dump()}
+    tracking.record("eval", tracked, config, {"test": test, **results})
     print(
         f"eval: {sum(len(questions) for questions in files.values())} rows answered; scores in {paths.out / 'eval.json'}"
     )

@@ -7,7 +7,7 @@ import math
 import resource
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,12 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig
 from peft.helpers import disable_input_dtype_casting
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+from transformers.integrations import WandbCallback
 from transformers.trainer_utils import get_last_checkpoint
 from trl import SFTConfig, SFTTrainer
 
-from toolforge import attention, packing, student
+from toolforge import attention, packing, student, tracking
 from toolforge.errors import InputError, run
 from toolforge.params import load_params
 from toolforge.prompt import PromptParams, answer, render
@@ -28,6 +29,7 @@ from toolforge.records import Example, read_rows, write_json, write_text
 from toolforge.student import AdapterSettings, StudentParams
 from toolforge.systems import SystemsParams, draw, load_systems
 from toolforge.tools import Catalogue, load_tools
+from toolforge.tracking import TrackingParams
 from toolforge.trainer import CompletionTrainer, can_compile
 
 POSITIVE = (
@@ -43,6 +45,26 @@ POSITIVE = (
 )
 
 
+class Tracked(WandbCallback):  # type: ignore[misc]
+    """The trainer's own log to wandb, which ends where it fails: no training is lost for its log."""
+
+    def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
+        """Log the settings."""
+        self._log(super().on_train_begin, *args, **kwargs)
+
+    def on_log(self, *args: Any, **kwargs: Any) -> None:
+        """Log the losses."""
+        self._log(super().on_log, *args, **kwargs)
+
+    def _log(self, log: Callable[..., None], *args: Any, **kwargs: Any) -> None:
+        try:
+            log(*args, **kwargs)
+        except Exception as error:
+            tracking.say(f"the training goes on, its log does not: {error}")
+            # The callback's own mark for doing nothing.
+            self._wandb = None
+
+
 def train(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -50,6 +72,7 @@ def train(
     val_dataset: Dataset,
     lora: LoraConfig,
     config: SFTConfig,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> SFTTrainer:
     """Fine-tune, going on from the last checkpoint in `config.output_dir` where there is one. Returns the trainer
     with the weights of the lowest validation loss. Raises InputError for lora.target_modules that the base lacks.
@@ -64,6 +87,7 @@ def train(
             data_collator=packing.collate,
             train_dataset=train_dataset,
             eval_dataset=val_dataset,
+            callbacks=list(callbacks),
         )
     except ValueError as error:
         if "target_modules" in str(error) or "arget modules" in str(error):
@@ -168,6 +192,7 @@ def main() -> None:
     params = load_params("student", StudentParams)
     prompt = load_params("prompt", PromptParams)
     foreign = load_params("systems", SystemsParams)
+    tracked = load_params("tracking", TrackingParams)
     lora = load_params("lora", LoraConfig, POSITIVE, task_type="CAUSAL_LM")
     precision = student.precision()
     config = load_params(
@@ -196,20 +221,23 @@ def main() -> None:
     train_dataset = dataset(examples, prompts, catalogue)
     val_dataset = dataset(val, [prompt] * len(val), catalogue)
     student.quiet()
+    settings = {
+        "student": params.model_dump(),
+        "prompt": prompt.model_dump(),
+        "systems": foreign.model_dump(),
+        "lora": lora.to_dict(),
+        "train": config.to_dict(),
+    }
     _keep_checkpoints_of(
-        _fingerprint(
-            [paths.tools, paths.systems, paths.train, paths.val],
-            *(section.model_dump() for section in (params, prompt, foreign)),
-            lora.to_dict(),
-            config.to_dict(),
-        ),
-        paths.checkpoints,
+        _fingerprint([paths.tools, paths.systems, paths.train, paths.val], *settings.values()), paths.checkpoints
     )
     paths.adapter.mkdir(parents=True, exist_ok=True)
     base = student.unpack(params, paths.adapter / "base")
     model = student.load_base(base.base, base.quantization)
     tokenizer = student.load_tokenizer(base.base)
-    trainer = train(model, tokenizer, train_dataset, val_dataset, lora, config)
+    with tracking.run("train", tracked, settings) as opened:
+        callbacks = [Tracked()] if opened else []
+        trainer = train(model, tokenizer, train_dataset, val_dataset, lora, config, callbacks)
     figures = summary(trainer)
     if not math.isfinite(figures["val_loss"] or math.nan):
         raise InputError("train: the loss is not finite; lower train.learning_rate")
