@@ -2,7 +2,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from toolforge.execute import calculate, convert, run
+from toolforge.execute import calculate, convert, run, same_value
 from toolforge.records import ToolCall
 
 
@@ -69,3 +69,36 @@ def test_datetime_calls_count_from_the_moment_given_or_from_the_clock():
 def test_other_tools_are_not_run():
     assert run(ToolCall(name="weather", arguments={"location": "Oslo"})) is None
     assert run(ToolCall(name="calculator", arguments={"expression": "2 + 2"})) == 4
+
+
+@pytest.mark.parametrize(
+    ("gold", "predicted", "same"),
+    [
+        ("0.15 * 240", "240 * 0.15", True),
+        ("1 / 3", "2 / 6", True),
+        ("5 - 3", "5 * 3", False),
+        ("8 / 2", "8 / 0", False),
+    ],
+)
+def test_two_sums_are_the_same_by_their_value(gold, predicted, same):
+    calls = [ToolCall(name="calculator", arguments={"expression": text}) for text in (gold, predicted)]
+    assert same_value(*calls) is same
+
+
+def test_conversions_and_times_are_the_same_by_their_value():
+    def unit(value, source):
+        return ToolCall(name="unit_converter", arguments={"value": value, "from": source, "to": "meters"})
+
+    def now(place):
+        return ToolCall(name="datetime", arguments={"action": "now", "timezone": place})
+
+    assert same_value(unit(2, "kilometers"), unit(2000, "meters"))
+    assert not same_value(unit(2, "kilometers"), unit(2, "miles"))
+    assert same_value(now("Tokyo"), now("Osaka"))
+    assert not same_value(now("Tokyo"), now("Oslo"))
+    assert not same_value(now("Tokyo"), unit(2, "miles"))
+
+
+def test_a_call_that_has_no_value_here_is_not_compared():
+    oslo = ToolCall(name="weather", arguments={"location": "Oslo"})
+    assert same_value(oslo, oslo) is None

@@ -1,7 +1,8 @@
 import pytest
 
+from toolforge import execute
 from toolforge.records import Prediction, ToolCall
-from toolforge.scoring import calls_match, confusion, interval, scores, tools_match
+from toolforge.scoring import by_argument, calls_match, confusion, interval, scores, tools_match, value_accuracy
 
 
 def call(name="weather", **arguments):
@@ -43,6 +44,13 @@ def test_tools_match_by_names_counted_and_order_free(gold, predicted, same):
         (call("datetime", action="now", timezone="Rome"), call("datetime", action="now"), False),
         (call(location="Oslo"), call("wikipedia", location="Oslo"), False),
         (call(location="Oslo?"), call(location="Oslo"), False),
+        (call(places=["St. Ives", "Rome"]), call(places=["st ives", "rome"]), True),
+        (call(places=["Oslo", "Rome"]), call(places=["Rome", "Oslo"]), False),
+        (call(places=["Oslo"]), call(places=["Oslo", "Rome"]), False),
+        (call(place={"city": "New York"}), call(place={"city": "new york"}), True),
+        (call(place={"city": "York"}), call(place={"city": "York", "country": "UK"}), False),
+        (call(place=None), call(place=None), True),
+        (call(place=None), call(place="Oslo"), False),
     ],
 )
 def test_calls_match_by_the_published_rules(gold, predicted, same):
@@ -103,3 +111,43 @@ def test_the_confusion_has_a_pair_for_each_row_with_gold():
 def test_no_gold_is_no_score():
     with pytest.raises(ValueError, match="no prediction has gold"):
         scores([prediction(None, [])], CLASSES)
+
+
+def predict(gold, predicted):
+    return Prediction(id="1", query="q", calls=gold, predicted=predicted, answer="", confidence=0.5)
+
+
+def test_the_value_decides_where_there_is_one():
+    def total(expression):
+        return [call("calculator", expression=expression)]
+
+    rows = [
+        predict(total("0.5 * 8"), total("8 * 0.5")),
+        # BFCL's rules drop the signs: to them these two are one.
+        predict(total("5 - 3"), total("5 * 3")),
+        predict([OSLO], [OSLO]),
+        predict([OSLO], [ROME]),
+    ]
+    assert [calls_match(row.calls, row.predicted) for row in rows] == [False, True, True, False]
+    assert value_accuracy(rows, execute.same_value)["value_accuracy"] == 0.5
+    assert value_accuracy(rows[::2], execute.same_value)["value_accuracy"] == 1
+
+
+def test_arguments_are_scored_where_the_tools_are_right():
+    def convert(**arguments):
+        return call("datetime", action="convert", **arguments)
+
+    rows = [
+        predict([OSLO, ROME], [OSLO, OSLO]),
+        predict([convert(time="18:00", timezone="Rome")], [convert(time="16:00", timezone="Rome", date="2026-01-01")]),
+        predict([OSLO], [TWO]),
+        predict([OSLO], None),
+    ]
+    found = by_argument(rows)
+    assert {name: (part["accuracy"], part["n"]) for name, part in found.items()} == {
+        "datetime.action": (1, 1),
+        "datetime.date": (0, 1),
+        "datetime.time": (0, 1),
+        "datetime.timezone": (1, 1),
+        "weather.location": (0.5, 2),
+    }

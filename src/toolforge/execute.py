@@ -88,6 +88,27 @@ def run(call: ToolCall, now: datetime | None = None) -> float | str | None:
     return None
 
 
+# The moment from which both calls of a comparison count, so that the same calls compare alike on any day.
+COMPARED_AT = datetime(2026, 7, 1, 12, tzinfo=UTC)
+
+
+def same_value(gold: ToolCall, predicted: ToolCall) -> bool | None:
+    """Whether two calls of one tool give the same value: numbers to a millionth, the same date, or the same time in the same offset.
+
+    None where `gold` has no value here. A call that does not run gives none. Requires calls that the catalogue allows.
+    """
+    wanted = run(gold, COMPARED_AT)
+    if wanted is None:
+        return None
+    try:
+        given = run(predicted, COMPARED_AT) if predicted.name == gold.name else None
+    except ValueError:
+        return False
+    if isinstance(wanted, float) and isinstance(given, float):
+        return math.isclose(wanted, given, rel_tol=1e-6, abs_tol=1e-9)
+    return wanted == given
+
+
 def fault(calls: Sequence[ToolCall], catalogue: Catalogue) -> str | None:
     """What is wrong with the first of a label's calls that breaks the catalogue or does not run, or None."""
     broken = catalogue.fault(calls)

@@ -1,8 +1,9 @@
 """Predictions to scores: pure functions, no model.
 
 Arguments are matched by the rules of the Berkeley Function Calling Leaderboard's AST checker
-(gorilla/berkeley-function-call-leaderboard, ast_checker.py): strings are compared without case, spaces and the marks
-, . / - _ * ^ and with one kind of quote; a whole number stands for the same float; calls of one answer match in any order.
+(gorilla/berkeley-function-call-leaderboard, ast_checker.py): strings, also those in lists and objects, are compared without case, spaces and the
+marks , . / - _ * ^ and with one kind of quote; a whole number stands for the same float; an optional argument is right where gold has it and missing
+where gold has not; lists keep their order; calls of one answer match in any order.
 """
 
 import re
@@ -24,13 +25,16 @@ def tools_match(gold: Sequence[ToolCall], predicted: Sequence[ToolCall] | None) 
     return predicted is not None and Counter(call.name for call in gold) == Counter(call.name for call in predicted)
 
 
-def calls_match(gold: Sequence[ToolCall], predicted: Sequence[ToolCall] | None) -> bool:
-    """Whether the tools and all their arguments are the same, calls in any order."""
+Same = Callable[[ToolCall, ToolCall], bool]
+
+
+def calls_match(gold: Sequence[ToolCall], predicted: Sequence[ToolCall] | None, same: Same | None = None) -> bool:
+    """Whether the tools and all their arguments are the same, calls in any order. `same` says it of one call, `call_matches` unless given."""
     if predicted is None or len(gold) != len(predicted):
         return False
     left = list(predicted)
     for call in gold:
-        match = next((other for other in left if call_matches(call, other)), None)
+        match = next((other for other in left if (same or call_matches)(call, other)), None)
         if match is None:
             return False
         left.remove(match)
@@ -53,7 +57,11 @@ def _value_matches(gold: JsonValue, predicted: JsonValue) -> bool:
         return gold is predicted
     if isinstance(gold, int | float) and isinstance(predicted, int | float):
         return gold == predicted
-    return type(gold) is type(predicted) and gold == predicted
+    if isinstance(gold, list) and isinstance(predicted, list):
+        return len(gold) == len(predicted) and all(map(_value_matches, gold, predicted))
+    if isinstance(gold, dict) and isinstance(predicted, dict):
+        return gold.keys() == predicted.keys() and all(_value_matches(gold[key], predicted[key]) for key in gold)
+    return gold is None and predicted is None
 
 
 def _standard(text: str) -> str:
@@ -92,6 +100,40 @@ def labelled(predictions: Sequence[Prediction]) -> list[Labelled]:
 def accuracies(predictions: Sequence[Prediction]) -> dict[str, float]:
     """tool_accuracy and call_accuracy of the predictions that have gold, with n and intervals."""
     return _accuracies(labelled(predictions))
+
+
+def value_accuracy(
+    predictions: Sequence[Prediction], same_value: Callable[[ToolCall, ToolCall], bool | None]
+) -> dict[str, float]:
+    """As call_accuracy, but a call whose gold gives a value is right by that value alone: two spellings of one sum are the same, and
+    two sums that only BFCL's rules take for one (it drops the signs `*`, `/` and `-`) are not. With n and interval.
+    """
+
+    def same(gold: ToolCall, predicted: ToolCall) -> bool:
+        verdict = same_value(gold, predicted)
+        return call_matches(gold, predicted) if verdict is None else verdict
+
+    rows = labelled(predictions)
+    return share([calls_match(calls, row.predicted, same) for calls, row in rows], "value_accuracy")
+
+
+def by_argument(predictions: Sequence[Prediction]) -> dict[str, dict[str, float]]:
+    """By `tool.argument`, the share of its values that are right, with n and interval. Of the rows whose tools are right, so that it says how well
+    arguments are filled and not again which tools are found; calls of one tool are taken in their order. An argument that gold lacks and the
+    answer has is wrong.
+    """
+    flags: dict[str, list[bool]] = {}
+    for calls, row in labelled(predictions):
+        if row.predicted is None or not tools_match(calls, row.predicted):
+            continue
+        # Sorting keeps the order of those of one name.
+        named = (sorted(part, key=lambda call: call.name) for part in (calls, row.predicted))
+        for gold, given in zip(*named, strict=True):
+            for key in gold.arguments.keys() | given.arguments.keys():
+                both = key in gold.arguments and key in given.arguments
+                right = both and _value_matches(gold.arguments[key], given.arguments[key])
+                flags.setdefault(f"{gold.name}.{key}", []).append(right)
+    return {name: share(flags[name], "accuracy") for name in sorted(flags)}
 
 
 def scores(predictions: Sequence[Prediction], classes: Sequence[str]) -> dict[str, Any]:

@@ -1,18 +1,18 @@
 """eval: answer every row greedily and score the answers."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from pydantic import Field
 
-from toolforge import scoring, student, tracking
+from toolforge import execute, scoring, student, tracking
 from toolforge.errors import InputError, run
 from toolforge.params import Params, load_params
 from toolforge.prompt import parse
-from toolforge.records import Prediction, Question, read_jsonl, write_json, write_jsonl, write_text
+from toolforge.records import Prediction, Question, class_of, read_jsonl, write_json, write_jsonl, write_text
 from toolforge.student import Student
 from toolforge.tracking import TrackingParams
 
@@ -46,19 +46,34 @@ def evaluate(model: Student, questions: Sequence[Question], params: EvalParams) 
 
 
 def score(questions: Sequence[Question], predictions: Sequence[Prediction], classes: Sequence[str]) -> dict[str, Any]:
-    """The scores over all rows, by class and, where rows have one, by suite; only the number of rows where none has gold."""
+    """The scores over all rows, by class and by whatever else tells rows apart: suite, source, number of calls, unseen entities. Only the
+    number of rows where none has gold.
+    """
     if all(prediction.calls is None for prediction in predictions):
         return {"rows": len(predictions)}
     result = scoring.scores(predictions, classes)
-    for key, of in (
-        ("by_suite", lambda question: question.suite),
-        ("by_unseen_entities", lambda question: "unseen" if question.unseen_entities else ""),
-    ):
-        names = sorted({of(question) for question in questions} - {""})
-        parts = {name: [p for q, p in zip(questions, predictions, strict=True) if of(q) == name] for name in names}
+    result |= scoring.value_accuracy(predictions, execute.same_value)
+    for name, found in result["by_class"].items():
+        rows = [row for row in predictions if row.calls is not None and class_of(row.calls) == name]
+        found.update(scoring.value_accuracy(rows, execute.same_value))
+    for key, of in SLICES.items():
+        parts: dict[str, list[Prediction]] = {}
+        for question, prediction in zip(questions, predictions, strict=True):
+            if question.calls is not None and of(question):
+                parts.setdefault(of(question), []).append(prediction)
         if parts:
-            result[key] = {name: scoring.accuracies(part) for name, part in parts.items()}
+            result[key] = {name: scoring.accuracies(parts[name]) for name in sorted(parts)}
+    result["by_argument"] = scoring.by_argument(predictions)
     return result
+
+
+# What tells rows apart beside their class: the name of the slice that a row is in, "" for none.
+SLICES: dict[str, Callable[[Question], str]] = {
+    "by_suite": lambda question: question.suite,
+    "by_source": lambda question: question.source,
+    "by_number_of_calls": lambda question: str(len(question.calls or [])),
+    "by_unseen_entities": lambda question: "unseen" if question.unseen_entities else "",
+}
 
 
 def load_questions(path: Path) -> list[Question]:
