@@ -67,7 +67,7 @@ def test_no_weight_is_rounded_before_the_quantization(gguf, merged):
     assert (found["token_embd.weight"] == weights["model.embed_tokens.weight"].numpy()).all()
 
 
-@pytest.mark.parametrize("kind", ["Q4_0", "Q8_0"])
+@pytest.mark.parametrize("kind", ["F16", "Q4_0", "Q8_0"])
 def test_a_quantized_file_is_smaller_and_of_that_kind(gguf, tmp_path, kind):
     quantize(gguf, tmp_path / "model.gguf", kind)
     kinds = {tensor.name: tensor.tensor_type.name for tensor in GGUFReader(tmp_path / "model.gguf").tensors}

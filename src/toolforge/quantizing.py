@@ -11,8 +11,8 @@ from llama_cpp import llama_cpp
 
 from toolforge.errors import InputError
 
-# llama.cpp's own mixtures. Q6_K rounds in blocks of 256 weights; a matrix whose rows are no multiple of that gets Q8_0.
-Quantization = Literal["Q4_0", "Q6_K", "Q8_0"]
+# llama.cpp's own mixtures. F16 rounds no activation either. Q6_K rounds in blocks of 256 weights; a matrix whose rows are no multiple of that gets Q8_0.
+Quantization = Literal["F16", "Q4_0", "Q6_K", "Q8_0"]
 
 
 def convert(merged: Path, gguf: Path) -> None:
