@@ -14,7 +14,6 @@ from llama_cpp import llama_cpp
 from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 
 from few_shot import GGUF, ROOT, SETTINGS
-from toolforge import decoding
 from toolforge.decoding import Answer, Decoder, grammar
 from toolforge.errors import InputError
 from toolforge.prompt import answer, parse
@@ -244,14 +243,14 @@ def one_by_one(decoder, query):
         assert matcher.consume_token(token)
         answer.append(token)
         place, tokens = place + len(tokens), [token]
-        if len(answer) > decoding.ANSWER_TOKENS:
+        if len(answer) > decoder._answer_tokens:
             return None, narrowest
     return Answer(decoder._tokenizer.decode_str(answer), probability), narrowest
 
 
 @pytest.mark.slow
 def test_the_answers_are_those_of_decoding_token_by_token(exact, monkeypatch):
-    monkeypatch.setattr(decoding, "ANSWER_TOKENS", 60)
+    monkeypatch.setattr(exact, "_answer_tokens", 60)
     queries = (ROOT / "data" / "unlabelled.txt").read_text().splitlines()[::100][:40]
     ended = 0
     for query in queries:
@@ -307,7 +306,7 @@ def test_queries_and_labels_have_the_tokens_of_training(decoder, tokenizer, auth
 
 
 def test_an_answer_that_does_not_end_is_an_error(decoder, monkeypatch):
-    monkeypatch.setattr(decoding, "ANSWER_TOKENS", 5)
+    monkeypatch.setattr(decoder, "_answer_tokens", 5)
     with pytest.raises(InputError, match="does not end within 5 tokens"):
         decoder.answer("weather in Oslo")
     monkeypatch.undo()

@@ -25,7 +25,7 @@ from toolforge.drafts import Drafts
 from toolforge.errors import InputError
 from toolforge.tools import Catalogue
 
-# The tokens that a query, an answer and a draft may have.
+# The tokens that a query, an answer (unless its decoder says otherwise) and a draft may have.
 QUERY_TOKENS, ANSWER_TOKENS, DRAFT_TOKENS = 1000, 500, 16
 # The calls that an answer may have: a model that repeats itself ends here.
 CALLS = 8
@@ -74,7 +74,15 @@ def grammar(catalogue: Catalogue) -> str:
 class Decoder:
     """One GGUF in memory. It answers one query at a time: the caller holds a lock."""
 
-    def __init__(self, gguf: Path, catalogue: Catalogue, before: str, after: str, stop: str) -> None:
+    def __init__(
+        self,
+        gguf: Path,
+        catalogue: Catalogue,
+        before: str,
+        after: str,
+        stop: str,
+        answer_tokens: int = ANSWER_TOKENS,
+    ) -> None:
         """`before` and `after` are the prompt's texts around the query, `stop` the token that ends an answer. Raises InputError for
         a file that llama.cpp cannot load and for a catalogue whose schemas no grammar can hold.
         """
@@ -100,8 +108,8 @@ class Decoder:
         self._start = LLMatcher(self._tokenizer, grammar(catalogue), log_level=0)
         if self._start.is_error():
             raise InputError(self._fault(catalogue))
-        self._drafts = Drafts(catalogue)
-        size = len(self._prefix) + QUERY_TOKENS + len(self._suffix) + ANSWER_TOKENS + DRAFT_TOKENS
+        self._drafts, self._answer_tokens = Drafts(catalogue), answer_tokens
+        size = len(self._prefix) + QUERY_TOKENS + len(self._suffix) + answer_tokens + DRAFT_TOKENS
         context_params = llama_cpp.llama_context_default_params()
         context_params.n_ctx = context_params.n_batch = size
         context_params.n_outputs_max = DRAFT_TOKENS + 1
@@ -154,8 +162,8 @@ class Decoder:
             if not matcher.consume_tokens(chosen):
                 raise InputError("the catalogue's grammar is too complex for the answer to this query")
             answer += chosen
-            if len(answer) > ANSWER_TOKENS:
-                raise InputError(f"the answer to this query does not end within {ANSWER_TOKENS} tokens")
+            if len(answer) > self._answer_tokens:
+                raise InputError(f"the answer to this query does not end within {self._answer_tokens} tokens")
             for token in chosen:
                 if not waiting and held < len(draft) and token == draft[held]:
                     held, place = held + 1, place + 1

@@ -1,0 +1,1 @@
+"""What the fine-tuned model has to beat, one way of routing a module."""
