@@ -84,6 +84,12 @@ def test_from_a_clone_to_experiments(clone):
     predictions = [json.loads(line) for line in (clone / "data" / "predictions.jsonl").read_text().splitlines()]
     assert len(predictions) == 22
     assert all(0 <= prediction["confidence"] <= 1 for prediction in predictions)
+    for part in (scores, scores["hard_test"]):
+        assert 0 <= part["confidence"]["ece"] <= 1
+        assert len(part["confidence"]["escalation"]) == 7
+    risks = (clone / "metrics" / "plots" / "risk_coverage.csv").read_text()
+    assert risks.startswith("split,coverage,risk,confidence\ntest,")
+    assert "\nhard_test,1.0," in risks
     assert not (clone / "models" / "checkpoints").exists()
     assert "step,split,loss" in (clone / "metrics" / "plots" / "loss.csv").read_text()
     commit(clone)

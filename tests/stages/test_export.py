@@ -17,7 +17,6 @@ PARAMS = ExportParams(
     queries=2,
     agreement=0.99,
     accuracy_loss=0.005,
-    precision=0.99,
     systems=[],
     systems_every=1,
 )
@@ -35,7 +34,9 @@ CONFIDENCES = [0.9 + n / 2000 for n in range(180)] + [0.3 + n / 100 for n in ran
 
 def test_the_figures_are_those_of_the_answers():
     exported = [*TRAINED[:-1], weather("Oslo")]
-    found, figures = export(GOLD, {"trained": TRAINED, "merged": TRAINED, "exported": exported}, CONFIDENCES, PARAMS)
+    found, figures = export(
+        GOLD, {"trained": TRAINED, "merged": TRAINED, "exported": exported}, CONFIDENCES, PARAMS, 0.99
+    )
     assert figures["n"] == 200
     assert {form: part["call_accuracy"] for form, part in figures["accuracy"].items()} == dict.fromkeys(
         ("trained", "merged", "exported"), 0.9
@@ -54,10 +55,10 @@ def test_the_figures_are_those_of_the_answers():
 def test_a_form_that_answers_otherwise_stops_the_stage(form):
     answers = {"trained": TRAINED, "merged": TRAINED, "exported": TRAINED, form: [weather("Oslo")] * 3 + TRAINED[3:]}
     with pytest.raises(InputError, match=f"^export: the {form} model is not the trained one: of 200 queries 197 "):
-        export(GOLD, answers, CONFIDENCES, PARAMS)
+        export(GOLD, answers, CONFIDENCES, PARAMS, 0.99)
 
 
 def test_answers_that_are_never_sure_enough_have_no_threshold():
     wrong = [[]] * 200
-    figures = export(GOLD, {"trained": wrong, "merged": wrong, "exported": wrong}, CONFIDENCES, PARAMS)[1]
+    figures = export(GOLD, {"trained": wrong, "merged": wrong, "exported": wrong}, CONFIDENCES, PARAMS, 0.99)[1]
     assert (figures["calibration"]["threshold"], figures["calibration"]["coverage"]) == (None, 0.0)

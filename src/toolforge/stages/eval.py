@@ -1,4 +1,4 @@
-"""eval: answer every row greedily and score the answers."""
+"""eval: answer every row greedily, and score the answers and how sure the model is of them."""
 
 import argparse
 from collections.abc import Callable, Sequence
@@ -8,7 +8,9 @@ from typing import Any
 import pandas as pd
 from pydantic import Field
 
-from toolforge import execute, scoring, student, tracking
+from toolforge import calibration, confidence, execute, scoring, student, tracking
+from toolforge.calibration import Calibration
+from toolforge.confidence import ConfidenceParams
 from toolforge.errors import InputError, run
 from toolforge.params import Params, load_params
 from toolforge.prompt import parse
@@ -76,6 +78,23 @@ SLICES: dict[str, Callable[[Question], str]] = {
 }
 
 
+def correct(predictions: Sequence[Prediction]) -> list[bool]:
+    """Whether each prediction that has gold has the right calls, arguments included."""
+    return [scoring.calls_match(calls, row.predicted) for calls, row in scoring.labelled(predictions)]
+
+
+def confidences(predictions: Sequence[Prediction]) -> list[float]:
+    """The model's own probability of each prediction that has gold."""
+    return [row.confidence for _, row in scoring.labelled(predictions)]
+
+
+def calibrate(predictions: Sequence[Prediction], precision: float) -> tuple[Calibration, float | None]:
+    """The calibration of the model's probabilities, and the threshold from which on a share of `precision` of these predictions is right."""
+    fitted = calibration.fit(confidences(predictions), correct(predictions))
+    calibrated = [fitted.apply(one) for one in confidences(predictions)]
+    return fitted, calibration.threshold(calibrated, correct(predictions), precision)
+
+
 def load_questions(path: Path) -> list[Question]:
     """The rows of a file of examples. Raises InputError for a line that is none, and for an empty file."""
     questions = [question for _, question in read_jsonl(path, Question)]
@@ -85,30 +104,45 @@ def load_questions(path: Path) -> list[Question]:
 
 
 def main() -> None:
-    """Answer FILE, and a hard test beside it; write OUT/eval.json, the predictions, and the confusion of classes."""
+    """Answer FILE, and a hard test beside it; write OUT/eval.json, the predictions, the confusion of classes and the risk by coverage."""
     parser = argparse.ArgumentParser(prog="toolforge.stages.eval", description=__doc__)
     parser.add_argument("adapter", type=Path)
     parser.add_argument("file", type=Path, help="examples; without `calls` they are only answered")
     parser.add_argument("out", type=Path, help="folder for eval.json")
     parser.add_argument("--hard-test", type=Path, help="a second file, scored under hard_test")
+    parser.add_argument(
+        "--val", type=Path, help="examples that confidence is calibrated on; it is scored where they are given"
+    )
     parser.add_argument("--predictions", type=Path, help="folder for the predictions, OUT unless given")
     paths = parser.parse_args()
     params = load_params("eval", EvalParams)
     tracked = load_params("tracking", TrackingParams)
+    sure = load_params("confidence", ConfidenceParams)
     files = {"": load_questions(paths.file)}
     if paths.hard_test:
         files["hard_"] = load_questions(paths.hard_test)
     student.quiet()
     model = student.load_student(paths.adapter)
     classes = model.catalogue.classes
-    results = {}
+    calibrated = None
+    if paths.val:
+        calibrated = calibrate(evaluate(model, load_questions(paths.val), params), sure.precision)
+    results, curve = {}, []
     for prefix, questions in files.items():
         predictions = evaluate(model, questions, params)
         results[f"{prefix}test"] = score(questions, predictions, classes)
+        if calibrated and any(row.calls is not None for row in predictions):
+            own, right = confidences(predictions), correct(predictions)
+            results[f"{prefix}test"]["confidence"] = confidence.scores(own, right, *calibrated, sure)
+            probabilities = [calibrated[0].apply(one) for one in own]
+            curve += [(f"{prefix}test", *point) for point in confidence.risk_coverage(probabilities, right)]
         write_jsonl((paths.predictions or paths.out) / f"{prefix}predictions.jsonl", predictions)
         if not prefix:
             confusion = pd.DataFrame(scoring.confusion(predictions, classes), columns=["actual", "predicted"])
             write_text(paths.out / "plots" / "confusion.csv", confusion.to_csv(index=False, lineterminator="\n"))
+    if curve:
+        risks = pd.DataFrame(curve, columns=["split", "coverage", "risk", "confidence"])
+        write_text(paths.out / "plots" / "risk_coverage.csv", risks.to_csv(index=False, lineterminator="\n"))
     test = results.pop("test")
     write_json(paths.out / "eval.json", {**test, **results})
     config = {"adapter": str(paths.adapter), "file": str(paths.file), "eval": params.model_dump()}

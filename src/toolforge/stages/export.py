@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from toolforge import calibration, card, parity, router, scoring, student
 from toolforge.calibration import Calibration
+from toolforge.confidence import ConfidenceParams
 from toolforge.errors import InputError, run
 from toolforge.merging import load_merged, merge
 from toolforge.params import Params, load_params
@@ -33,8 +34,8 @@ class ExportParams(Params):
     """What the router is called and under which licence its base is; how it is quantized; how it has to answer.
 
     Of the `queries` or more validation queries, `agreement` (0 to 1) have to get the same calls as from the trained adapter, and call accuracy may
-    fall by `accuracy_loss` (0 to 1). `precision` is what the confidence threshold promises. `systems` are foreign system messages, under
-    which adapter and merged model are compared on every `systems_every`-th query.
+    fall by `accuracy_loss` (0 to 1). `systems` are foreign system messages, under which adapter and merged model are compared on every
+    `systems_every`-th query.
     """
 
     name: str
@@ -46,7 +47,6 @@ class ExportParams(Params):
     queries: int = Field(gt=1)
     agreement: float = Field(ge=0, le=1)
     accuracy_loss: float = Field(ge=0, le=1)
-    precision: float = Field(gt=0, le=1)
     systems: list[str]
     systems_every: int = Field(gt=0)
 
@@ -56,9 +56,10 @@ def export(
     answers: Mapping[str, Answers],
     confidences: Sequence[float],
     params: ExportParams,
+    precision: float,
 ) -> tuple[Calibration, dict[str, Any]]:
     """The calibration of the exported router, and the figures, from the `answers` of the trained, merged and exported form to the same queries
-    and the exported one's uncalibrated confidences. Raises InputError where the merged or the exported form is not the trained one.
+    and the exported one's uncalibrated confidences; `precision` is what the threshold promises. Raises InputError where the merged or the exported form is not the trained one.
     """
     for form in ("merged", "exported"):
         fault = parity.fault(form, gold, answers["trained"], answers[form], params.agreement, params.accuracy_loss)
@@ -67,7 +68,7 @@ def export(
     correct = parity.corrects(gold, answers["exported"])
     found = calibration.fit(confidences, correct)
     calibrated = [found.apply(confidence) for confidence in confidences]
-    threshold = calibration.threshold(calibrated, correct, params.precision)
+    threshold = calibration.threshold(calibrated, correct, precision)
     sure = [] if threshold is None else [confidence >= threshold for confidence in calibrated]
     return found, {
         "n": len(gold),
@@ -82,7 +83,7 @@ def export(
         "calibration": {
             "ece": round(calibration.expected_error(calibration.cross_fitted(confidences, correct), correct), 4),
             "ece_uncalibrated": round(calibration.expected_error(confidences, correct), 4),
-            "precision": params.precision,
+            "precision": precision,
             "threshold": threshold,
             "coverage": round(sum(sure) / len(gold), 4),
         },
@@ -143,6 +144,7 @@ def main() -> None:
         parser.add_argument(name, type=Path)
     paths = parser.parse_args()
     params = load_params("export", ExportParams)
+    precision = load_params("confidence", ConfidenceParams).precision
     data, train, scores = (
         json.loads(path.read_text(encoding="utf-8")) for path in (paths.data, paths.train, paths.eval)
     )
@@ -180,7 +182,11 @@ def main() -> None:
         routings = [asked.route(example.query) for example in tqdm(val, desc="answering", unit="query")]
         answers["exported"] = [routing.calls for routing in routings]
         found, figures = export(
-            [example.calls for example in val], answers, [routing.confidence for routing in routings], params
+            [example.calls for example in val],
+            answers,
+            [routing.confidence for routing in routings],
+            params,
+            precision,
         )
         figures |= {
             "systems": systems,
