@@ -3,7 +3,7 @@ PYTHON ?= python3
 READY := .venv/ready
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: repro test check bench bench-teacher bench-router
+.PHONY: repro test check ablations bench bench-teacher bench-router
 
 ## From nothing to a trained and measured router
 repro: $(READY)
@@ -20,6 +20,10 @@ check: $(READY)
 	ruff check src tests benchmarks
 	mypy
 	lint-imports
+
+## The ablations of params.yaml that are not there yet, as DVC experiments of this commit, and their table
+ablations: $(READY)
+	python -m toolforge.ablations metrics/train.json metrics/eval.json data/predictions.jsonl data/hard_predictions.jsonl metrics/ablations.csv
 
 ## Training speed against plain TRL, in one run
 bench: $(READY)

@@ -119,6 +119,24 @@ def test_from_a_clone_to_experiments(clone):
     assert "val_loss" in changed
 
 
+def test_ablations_run_what_is_not_there_and_compare_all(clone):
+    params = yaml.safe_load((clone / "params.yaml").read_text())
+    params["ablations"] = {"common": {}, "reference": "as-it-is", "runs": {"as-it-is": {}, "r-4": {"lora.r": 4}}}
+    (clone / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    commit(clone)
+    read = ("metrics/train.json", "metrics/eval.json", "data/predictions.jsonl", "data/hard_predictions.jsonl")
+    command = (sys.executable, "-m", "toolforge.ablations", *read, "metrics/ablations.csv")
+    said = run(clone, *command)
+    assert "r-4 runs (2 of 2)" in said
+    rows = (clone / "metrics" / "ablations.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in rows] == ["run", "as-it-is", "r-4"]
+    assert "lora.r=4" in rows[2]
+    again = run(clone, *command)
+    assert "r-4 is there (2 of 2)" in again
+    assert "runs (" not in again
+    assert (clone / "metrics" / "ablations.csv").read_text().splitlines() == rows
+
+
 def assert_exported(clone):
     """The router's folder is whole, and what it answers keeps to the catalogue."""
     router = clone / "models" / "router"

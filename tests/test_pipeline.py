@@ -15,8 +15,8 @@ PACKAGE = ROOT / "src" / "toolforge"
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
 
-# Where a run is logged changes no result: a change of it runs no stage anew, so no stage lists it.
-UNLISTED = {"tracking"}
+# Where a run is logged and which experiments there are changes no result: a change of it runs no stage anew, so no stage lists it.
+UNLISTED = {"tracking", "ablations"}
 
 
 def imports(module: str) -> set[str]:

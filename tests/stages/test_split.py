@@ -15,6 +15,7 @@ PARAMS = SplitParams(
     val_per_class=2,
     val_per_suite=1,
     entities=["location"],
+    leave_out=[],
 )
 WORDS = ["apples", "brick", "cello", "drums", "eagle", "fjord", "glove", "harps", "inlet", "jumps", "kites", "lemon"]
 PLACES = ["Oslo", "Rome", "Lima", "Cork", "Pune", "Bonn", "Faro", "Graz", "Lyon", "Nara", "Split", "Umeå"]
@@ -71,6 +72,16 @@ def test_every_row_lands_once_and_only_authored_ones_outside_train(rows, catalog
     for name in ("val", "test", "hard_test"):
         assert {example.source for example in splits.rows[name]} == {"authored"}
     assert [example.suite for example in splits.rows["hard_test"]] == ["trap"]
+
+
+def test_what_is_left_out_leaves_train_alone(rows, catalogue):
+    hand = [row(n, f"{word} {n * 97}", [("weather", {"location": "Oslo"})], "hand") for n, word in enumerate(WORDS)]
+    whole = split(rows + hand, catalogue, PARAMS)
+    without = split(rows + hand, catalogue, PARAMS.model_copy(update={"leave_out": ["hand"]}))
+    assert len(whole.rows["train"]) - len(without.rows["train"]) == 12 == without.dropped["left_out"]
+    assert {example.source for example in without.rows["train"]} == {"authored"}
+    for name in ("val", "test", "hard_test"):
+        assert without.rows[name] == whole.rows[name]
 
 
 def test_the_cut_is_the_same_twice_and_a_new_row_moves_no_other(rows, catalogue):

@@ -11,10 +11,9 @@ from typing import Any, Protocol
 from pydantic import Field
 from rich.console import Console
 from rich.table import Table
-from statsmodels.stats.contingency_tables import mcnemar
 from tqdm import tqdm
 
-from toolforge import scoring
+from toolforge import paired, scoring
 from toolforge.baselines import teacher, untuned
 from toolforge.baselines.embedding import Embedding
 from toolforge.baselines.keywords import Keywords
@@ -114,16 +113,13 @@ def _spread(milliseconds: Sequence[float]) -> dict[str, float]:
 
 
 def _against(student: Sequence[bool], baseline: Sequence[bool]) -> dict[str, Any]:
-    """McNemar's exact test: of the rows that one of the two has right, does either have more than chance would give it?"""
-    pairs = list(zip(student, baseline, strict=True))
-    student_only, baseline_only = pairs.count((True, False)), pairs.count((False, True))
-    p = float(mcnemar([[0, student_only], [baseline_only, 0]], exact=True).pvalue)
-    better = "student" if student_only > baseline_only else "baseline"
+    found = paired.compare(student, baseline)
+    better = "student" if found.only_one > found.only_other else "baseline"
     return {
-        "student_only": student_only,
-        "baseline_only": baseline_only,
-        "p": float(f"{p:.3g}"),
-        "better": better if p < SURE else "neither",
+        "student_only": found.only_one,
+        "baseline_only": found.only_other,
+        "p": found.p,
+        "better": better if found.p < SURE else "neither",
     }
 
 

@@ -26,7 +26,8 @@ GOLD = (AUTHORED, "template")
 
 class SplitParams(Params):
     """How many authored rows each split takes, and from which cosine of character n-grams two queries are near
-    duplicates. `entities` names the arguments whose values make a test row seen or unseen.
+    duplicates. `entities` names the arguments whose values make a test row seen or unseen. Rows of the sources in `leave_out` are cut as all
+    are and then taken out of train, so that an ablation without them has the same val and tests.
     """
 
     seed: int
@@ -36,6 +37,7 @@ class SplitParams(Params):
     val_per_class: int = Field(gt=0)
     val_per_suite: int = Field(ge=0)
     entities: list[str]
+    leave_out: list[str]
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,10 @@ def split(rows: Sequence[Row], catalogue: Catalogue, params: SplitParams) -> Spl
     _refuse_crossing_groups(parts)
     train = "\n".join(example.query.casefold() for example in parts["train"])
     parts["test"] = [_mark_unseen(example, train, params.entities) for example in parts["test"]]
+    with_all = len(parts["train"])
+    parts["train"] = [example for example in parts["train"] if example.source not in params.leave_out]
+    if len(parts["train"]) < with_all:
+        _count(dropped, "left_out", with_all - len(parts["train"]))
     return Splits(parts, dropped, _labelled_twice(by_query.values()))
 
 
