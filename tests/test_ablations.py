@@ -29,7 +29,7 @@ def result(right):
 def test_changes_are_what_dvc_takes():
     changes = {"train.learning_rate": 2e-4, "split.leave_out": ["hand"], "student.quantization": "none", "lora.r": 64}
     assert overrides(changes) == [
-        "-S", "train.learning_rate=0.0002", "-S", 'split.leave_out=["hand"]', "-S", 'student.quantization="none"', "-S", "lora.r=64",
+        "-S", "++train.learning_rate=0.0002", "-S", '++split.leave_out=["hand"]', "-S", '++student.quantization="none"', "-S", "++lora.r=64",
     ]  # fmt: skip
 
 

@@ -35,8 +35,8 @@ class AblationsParams(Params):
 
 
 def overrides(changes: Mapping[str, JsonValue]) -> list[str]:
-    """The changes as arguments of `dvc exp run`, values as JSON, which is how Hydra reads them too."""
-    return [part for key, value in changes.items() for part in ("-S", f"{key}={json.dumps(value)}")]
+    """The changes as arguments of `dvc exp run`: values as JSON, which Hydra reads too, and `++` also for keys that params.yaml leaves to the library."""
+    return [part for key, value in changes.items() for part in ("-S", f"++{key}={json.dumps(value)}")]
 
 
 def finished() -> set[str]:
