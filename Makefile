@@ -3,7 +3,7 @@ PYTHON ?= python3
 READY := .venv/ready
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: repro test check ablations bench bench-teacher bench-router
+.PHONY: repro test check report ablations bench bench-teacher bench-router
 
 ## From nothing to a trained and measured router
 repro: $(READY)
@@ -13,6 +13,10 @@ repro: $(READY)
 ## The tests, the slow ones included
 test: $(READY)
 	pytest
+
+## What the last run gave, as a page to read; and the README's picture of it
+report: $(READY)
+	python -m toolforge.report metrics data report.html docs/accuracy.svg
 
 ## Format, lint, types, and who imports whom
 check: $(READY)

@@ -1,33 +1,16 @@
 """The page in a real browser, against a server process."""
 
 import shutil
-from contextlib import contextmanager
 
 import pytest
-from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.wait import WebDriverWait
 
+from browsing import CONTRASTS, chromium, look
 from echoing import TOO_LONG, echo_server
 
 pytestmark = pytest.mark.skipif(not shutil.which("chromium"), reason="no chromium is installed; .ci/run installs it")
-
-
-@contextmanager
-def chromium(profile):
-    options = ChromeOptions()
-    for flag in (
-        "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-        "--disable-background-networking", "--disable-component-update", f"--user-data-dir={profile}",
-    ):  # fmt: skip
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    browser = Chrome(options, ChromeService("/usr/bin/chromedriver"))
-    try:
-        yield browser
-    finally:
-        browser.quit()
 
 
 @pytest.fixture(scope="module")
@@ -125,12 +108,7 @@ def test_a_key_is_asked_for_and_a_server_that_is_gone_is_said(browser):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [320, 390, 1280])
 def test_it_fits_the_window_and_can_be_read_in_light_and_dark(page, width, scheme):
-    page.execute_cdp_cmd(
-        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-    )
-    page.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride", {"width": width, "height": 800, "deviceScaleFactor": 2, "mobile": False}
-    )
+    look(page, width, scheme)
     type_in(page, "a-very-long-place-" * 20)
     until(page, lambda: shown(page, "#answer"))
     assert page.execute_script("return innerWidth") == width
@@ -141,26 +119,6 @@ def test_it_fits_the_window_and_can_be_read_in_light_and_dark(page, width, schem
     assert len(contrasts) > 15
     # WCAG 2, level AA.
     assert min(contrasts.values()) >= 4.5, contrasts
-
-
-# The contrast of each text that is seen against the nearest ground behind it.
-CONTRASTS = """
-const parts = colour => colour.match(/[0-9.]+/g).map(Number);
-const light = colour => parts(colour).slice(0, 3).map(x => x / 255)
-  .map(x => x <= .04045 ? x / 12.92 : ((x + .055) / 1.055) ** 2.4)
-  .reduce((sum, x, n) => sum + x * [.2126, .7152, .0722][n], 0);
-const ground = node => {
-  const colour = getComputedStyle(node).backgroundColor;
-  return parts(colour)[3] === 0 ? ground(node.parentElement) : colour;
-};
-const found = {};
-for (const node of document.querySelectorAll("body *"))
-  if (node.checkVisibility() && [...node.childNodes].some(child => child.nodeType === 3 && child.data.trim())) {
-    const [a, b] = [light(getComputedStyle(node).color), light(ground(node))].sort((x, y) => y - x);
-    found[node.tagName + " " + node.textContent.trim().slice(0, 40)] = (a + .05) / (b + .05);
-  }
-return found;
-"""
 
 
 def test_it_loads_nothing_from_elsewhere_and_logs_no_fault(page, url):
