@@ -174,6 +174,9 @@ def drawn(
         [{"name": name, **part} for name, part in compared.items() if "p50_ms" in part],
         columns=["name", "p50_ms", "p95_ms"],
     ).sort_values("p50_ms")
+    # Right on one row of one is 100 per cent too: who answered fewer rows is shown with their number.
+    every = compared[charts.STUDENT]["n"]
+    counted = {name if part["n"] == every else f"{name} (n = {part['n']})": part for name, part in compared.items()}
     pairs = confused(tables["confusion"])
     classes = list(dict.fromkeys([*scores["by_class"], *pairs["predicted"]]))
     found: dict[str, tuple[charts.Draw, str]] = {
@@ -187,7 +190,7 @@ def drawn(
         "suites": (partial(charts.bars, intervals(suites, METRICS)), "hard_test by suite, with 95 % intervals"),
         "risk": (partial(charts.risk_coverage, curve, kept), "Wrong answers by the share of queries answered"),
         "routers": (
-            partial(charts.dots, intervals(compared, METRICS)),
+            partial(charts.dots, intervals(counted, METRICS)),
             "The fine-tuned student and what it has to beat, on test, with 95 % intervals",
         ),
         "latency": (partial(charts.latency, timed), "Milliseconds a query, median to 95th percentile"),
