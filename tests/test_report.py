@@ -249,16 +249,17 @@ def test_a_missing_file_is_named_with_the_stage_to_run(tmp_path, file, stage):
     assert not (tmp_path / "report.html").exists()
 
 
-def test_suites_are_drawn_where_there_are_any_and_who_answered_fewer_rows_is_shown_so(tmp_path):
+def test_suites_are_drawn_where_there_are_any_and_who_answered_fewer_rows_is_shown_so_or_not_at_all(tmp_path):
     write(tmp_path)
     plots = tmp_path / "metrics" / "plots"
     tables = {name: pd.read_csv(plots / f"{name}.csv") for name in ("loss", "confusion", "risk_coverage")}
-    compared = {"teacher": scoring.accuracies(predictions()[:1]), "student": scoring.accuracies(predictions())}
+    answered = {"teacher": predictions()[:1], "untuned": (predictions() * 40)[:30], "student": predictions() * 40}
+    compared = {name: scoring.accuracies(rows) for name, rows in answered.items()}
     with_suites = {**scores(0.97), "hard_test": scores(None)}
     without = {**with_suites, "hard_test": {key: part for key, part in scores(None).items() if key != "by_suite"}}
     shown = report.drawn(with_suites, compared, tables)
     assert shown.keys() - report.drawn(without, compared, tables) == {"suites"}
-    assert list(shown["routers"][0].args[0]["name"].unique()) == ["teacher (n = 1)", "student"]
+    assert list(shown["routers"][0].args[0]["name"].unique()) == ["untuned (n = 30)", "student"]
 
 
 @pytest.mark.skipif(not shutil.which("chromium"), reason="no chromium is installed; .ci/run installs it")

@@ -29,6 +29,8 @@ KINDS = {
     "unparsable": "no list of calls that the catalogue allows",
 }
 METRICS = {"tool_accuracy": "tools", "call_accuracy": "calls"}
+# Who answered fewer rows, where there are as many, stands in the table alone: a point that so few rows put anywhere looks as if it said something.
+DRAWN = 30
 
 
 @dataclass(frozen=True)
@@ -176,7 +178,11 @@ def drawn(
     ).sort_values("p50_ms")
     # Right on one row of one is 100 per cent too: who answered fewer rows is shown with their number.
     every = compared[charts.STUDENT]["n"]
-    counted = {name if part["n"] == every else f"{name} (n = {part['n']})": part for name, part in compared.items()}
+    counted = {
+        name if part["n"] == every else f"{name} (n = {part['n']})": part
+        for name, part in compared.items()
+        if part["n"] >= min(DRAWN, every)
+    }
     pairs = confused(tables["confusion"])
     classes = list(dict.fromkeys([*scores["by_class"], *pairs["predicted"]]))
     found: dict[str, tuple[charts.Draw, str]] = {
