@@ -126,6 +126,14 @@ def test_each_row_of_test_needs_its_own_prediction(router):
         of_student([ROWS[0].model_copy(update={"query": "another"})], predictions(ROWS[:1]), asked, 2)
 
 
+def test_a_query_that_the_router_cannot_answer_is_timed_too(router):
+    rows = [example(0, "word " * 1100, []), ROWS[1]]
+    asked = Router.load(router)
+    with pytest.raises(InputError):
+        asked.route(rows[0].query)
+    assert len(of_student(rows, predictions(rows), asked, 2).milliseconds) == 2
+
+
 def test_the_stage_from_files_to_figures(tmp_path, router, write_params, monkeypatch, capsys):
     places, words = "Oslo Rome Lima Cork Pune Bonn".split(), "laconic terse ennui zeal grit woe".split()
     train = [example(n, f"weather in {place}", weather(place)) for n, place in enumerate(places)]
