@@ -2,20 +2,21 @@
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import MistralConfig, MistralForCausalLM
 
 from toolforge.attention import PACKED
 from toolforge.packing import MULTIPLE, collate
 
 
-@pytest.fixture(scope="module")
-def tiny():
+@pytest.fixture(scope="module", params=[None, 12])
+def tiny(request):
+    """A Mistral, which is a Llama that can have a window."""
     torch.manual_seed(0)
-    config = LlamaConfig(
+    config = MistralConfig(
         vocab_size=97, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=256,
+        num_key_value_heads=2, max_position_embeddings=256, sliding_window=request.param,
     )  # fmt: skip
-    return LlamaForCausalLM(config).eval()
+    return MistralForCausalLM(config).eval()
 
 
 def rows(*lengths):

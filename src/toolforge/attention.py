@@ -1,6 +1,7 @@
 """Attention of a packed batch, kept within each row, as one operator that holds nothing but its input for the backward pass.
 
-Rows of like length go together as one block: a few large products in place of many small ones, with little filling.
+Rows of like length go together as one block: a few large products in place of many small ones, with little filling. A window of n tokens has
+each see itself and the n - 1 before it; 0 stands for no window.
 """
 
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ class _Group:
     and `real_keys` are those places in the block that are no filling.
     """
 
-    future: torch.Tensor
+    unseen: torch.Tensor
     queries: torch.Tensor
     keys: torch.Tensor
     real_queries: torch.Tensor
@@ -33,11 +34,11 @@ class _Group:
 
     def take_keys(self, pairs: torch.Tensor) -> torch.Tensor:
         """Of (tokens * kv_heads, size), the block of shape (rows * kv_heads, length, size)."""
-        return pairs.index_select(0, self.keys).view(-1, self.future.shape[1], pairs.shape[1])
+        return pairs.index_select(0, self.keys).view(-1, self.unseen.shape[1], pairs.shape[1])
 
     def take_queries(self, pairs: torch.Tensor) -> torch.Tensor:
         """Of (tokens * heads, size), the block of shape (rows * kv_heads, heads / kv_heads * length, size)."""
-        return pairs.index_select(0, self.queries).view(-1, self.future.shape[0], pairs.shape[1])
+        return pairs.index_select(0, self.queries).view(-1, self.unseen.shape[0], pairs.shape[1])
 
     def put_keys(self, block: torch.Tensor, pairs: torch.Tensor) -> None:
         """What take_keys took, back to its place."""
@@ -49,7 +50,7 @@ class _Group:
 
     def weights(self, query: torch.Tensor, key: torch.Tensor, scaling: float) -> torch.Tensor:
         """The causal softmax, of shape (rows * kv_heads, heads / kv_heads * length, length)."""
-        return torch.baddbmm(self.future, query, key.transpose(1, 2), alpha=scaling).softmax(-1)
+        return torch.baddbmm(self.unseen, query, key.transpose(1, 2), alpha=scaling).softmax(-1)
 
 
 def _put(block: torch.Tensor, real: torch.Tensor, places: torch.Tensor, pairs: torch.Tensor) -> None:
@@ -57,8 +58,11 @@ def _put(block: torch.Tensor, real: torch.Tensor, places: torch.Tensor, pairs: t
     pairs.index_copy_(0, places[real], flat.index_select(0, real))
 
 
-@lru_cache(maxsize=1)
-def _groups(ends: tuple[int, ...], heads: int, kv_heads: int, dtype: torch.dtype, device: torch.device) -> list[_Group]:
+# Two, since some models have layers with a window and layers without.
+@lru_cache(maxsize=2)
+def _groups(
+    ends: tuple[int, ...], window: int, heads: int, kv_heads: int, dtype: torch.dtype, device: torch.device
+) -> list[_Group]:
     """The groups of a batch, which all its layers share: a row is at most a third shorter than its group's longest."""
     groups: list[list[tuple[int, int]]] = []
     for length, start in sorted(((end - start, start) for start, end in pairwise((0, *ends))), reverse=True):
@@ -66,19 +70,21 @@ def _groups(ends: tuple[int, ...], heads: int, kv_heads: int, dtype: torch.dtype
             groups.append([])
         groups[-1].append((length, start))
     with device:
-        return [_group(rows, heads, kv_heads, dtype) for rows in groups]
+        return [_group(rows, window, heads, kv_heads, dtype) for rows in groups]
 
 
-def _group(rows: Sequence[tuple[int, int]], heads: int, kv_heads: int, dtype: torch.dtype) -> _Group:
+def _group(rows: Sequence[tuple[int, int]], window: int, heads: int, kv_heads: int, dtype: torch.dtype) -> _Group:
     lengths, starts = torch.tensor(rows).T[:, :, None, None]
     place = torch.arange(int(lengths.max()))
     tokens = starts + torch.minimum(place, lengths - 1)
     is_real = (place < lengths).expand(-1, heads, -1)
     is_real_key = is_real[:, :kv_heads].flatten()
     # The query heads of one key head stand below each other, so that each key head takes one product.
-    future = torch.full((len(place), len(place)), float("-inf"), dtype=dtype).triu(1).repeat(heads // kv_heads, 1)
+    unseen = torch.full((len(place), len(place)), float("-inf"), dtype=dtype).triu(1)
+    if window:
+        unseen.masked_fill_(place[:, None] - place >= window, float("-inf"))
     return _Group(
-        future=future,
+        unseen=unseen.repeat(heads // kv_heads, 1),
         queries=(tokens * heads + torch.arange(heads)[:, None]).flatten(),
         keys=(tokens * kv_heads + torch.arange(kv_heads)[:, None]).flatten(),
         real_queries=is_real.flatten().nonzero()[:, 0],
@@ -99,19 +105,21 @@ def _packed(pairs: torch.Tensor, heads: int) -> torch.Tensor:
 
 @torch.library.custom_op("toolforge::attend_rows", mutates_args=())
 def attend_rows(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, ends: torch.Tensor, scaling: float
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, ends: torch.Tensor, window: int, scaling: float
 ) -> torch.Tensor:
-    """Causal attention within each row. query is (heads, tokens, size), key and value (kv_heads, tokens, size), as the result is query."""
+    """Causal attention within each row and window. query is (heads, tokens, size), key and value (kv_heads, tokens, size), as the result is query."""
     queries, keys, values = _pairs(query), _pairs(key), _pairs(value)
     out = torch.empty_like(queries)
-    for group in _groups(tuple(ends.tolist()), len(query), len(key), query.dtype, query.device):
+    for group in _groups(tuple(ends.tolist()), window, len(query), len(key), query.dtype, query.device):
         weights = group.weights(group.take_queries(queries), group.take_keys(keys), scaling)
         group.put_queries(weights @ group.take_keys(values), out)
     return _packed(out, len(query))
 
 
 @attend_rows.register_fake
-def _(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, ends: torch.Tensor, scaling: float) -> torch.Tensor:
+def _(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, ends: torch.Tensor, window: int, scaling: float
+) -> torch.Tensor:
     return _like(query)
 
 
@@ -122,12 +130,13 @@ def attend_rows_backward(
     key: torch.Tensor,
     value: torch.Tensor,
     ends: torch.Tensor,
+    window: int,
     scaling: float,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The gradients of attend_rows by query, key and value, its weights reckoned again."""
     gradients, queries, keys, values = _pairs(gradient), _pairs(query), _pairs(key), _pairs(value)
     d_queries, d_keys, d_values = torch.empty_like(queries), torch.empty_like(keys), torch.empty_like(values)
-    for group in _groups(tuple(ends.tolist()), len(query), len(key), query.dtype, query.device):
+    for group in _groups(tuple(ends.tolist()), window, len(query), len(key), query.dtype, query.device):
         q, k, v = group.take_queries(queries), group.take_keys(keys), group.take_keys(values)
         g = group.take_queries(gradients)
         # Filling has no gradient: what it repeats has its own.
@@ -152,18 +161,19 @@ def _(
     key: torch.Tensor,
     value: torch.Tensor,
     ends: torch.Tensor,
+    window: int,
     scaling: float,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return _like(query), _like(key), _like(value)
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
-    *tensors, ctx.scaling = inputs
+    *tensors, ctx.window, ctx.scaling = inputs
     ctx.save_for_backward(*tensors)
 
 
 def _backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-    return *attend_rows_backward(gradient, *ctx.saved_tensors, ctx.scaling), None, None
+    return *attend_rows_backward(gradient, *ctx.saved_tensors, ctx.window, ctx.scaling), None, None, None
 
 
 attend_rows.register_autograd(_backward, setup_context=_keep)
@@ -177,12 +187,13 @@ def attend(
     attention_mask: torch.Tensor | None,
     scaling: float,
     ends: torch.Tensor,
+    sliding_window: int | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """`attend_rows` as transformers' attention functions are called: query is (1, heads, tokens, size), key and value
     (1, kv_heads, tokens, size); the result is (1, tokens, heads, size).
     """
-    return attend_rows(query[0], key[0], value[0], ends, scaling).transpose(0, 1)[None], None
+    return attend_rows(query[0], key[0], value[0], ends, sliding_window or 0, scaling).transpose(0, 1)[None], None
 
 
 AttentionInterface.register(PACKED, attend)

@@ -24,6 +24,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from toolforge import template
 from toolforge.errors import InputError
 from toolforge.params import Params
 from toolforge.prompt import PromptParams, render
@@ -123,11 +124,15 @@ def dequantized(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def load_tokenizer(folder: str) -> PreTrainedTokenizerBase:
-    """The tokenizer with its chat template. Raises InputError where the folder or hub id has none."""
+    """The tokenizer, its chat template made fit by `template.fit`, with a token to pad with. Raises InputError where the folder or hub id has none."""
     _find(folder)
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
     if not tokenizer.chat_template:
         raise InputError(f"{folder}: the tokenizer has no chat template; use an instruction-tuned base")
+    template.fit(tokenizer, folder)
+    # Llama and Mistral bring none.
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
 

@@ -44,6 +44,9 @@ POSITIVE = (
     "max_length",
 )
 
+# What Gemma 2 has and Gemma 3 has not.
+SOFT_CAPS = ("attn_logit_softcapping", "final_logit_softcapping")
+
 
 class Tracked(WandbCallback):  # type: ignore[misc]
     """The trainer's own log to wandb, which ends where it fails: no training is lost for its log."""
@@ -75,8 +78,14 @@ def train(
     callbacks: Sequence[TrainerCallback] = (),
 ) -> SFTTrainer:
     """Fine-tune, going on from the last checkpoint in `config.output_dir` where there is one. Returns the trainer
-    with the weights of the lowest validation loss. Raises InputError for lora.target_modules that the base lacks.
+    with the weights of the lowest validation loss. Raises InputError for lora.target_modules that the base lacks, and for a base that
+    soft-caps its logits: neither the packed attention nor the completion's loss does.
     """
+    capped = [key for key in SOFT_CAPS if getattr(model.config, key, None)]
+    if capped:
+        raise InputError(
+            f"student.base: {model.config.model_type} models have {capped[0]}, without which they are not trained right; use another base"
+        )
     model.set_attn_implementation(attention.PACKED)
     try:
         trainer = CompletionTrainer(

@@ -1,0 +1,139 @@
+"""Each architecture that a recipe trains, tiny and random, goes through train, eval and merge with its own kind of chat template."""
+
+import pytest
+import torch
+from peft import LoraConfig
+from transformers import AutoModelForCausalLM, Gemma2Config
+from trl import SFTConfig
+
+from bases import FAMILIES, save_base
+from toolforge import merging, student
+from toolforge.errors import InputError
+from toolforge.packing import collate
+from toolforge.prompt import PromptParams, answer, render
+from toolforge.records import Example, ToolCall
+from toolforge.stages.train import dataset, train
+from toolforge.student import AdapterSettings, generate, load_student, save_settings
+
+pytestmark = pytest.mark.slow
+PROMPT = PromptParams(system="Route.", tools="none")
+QUERIES = [
+    "do I need an umbrella in Tromsø?",
+    "thanks!",
+    "weather in Rome " * 6,
+    "define laconic",
+    "2+2",
+    "and in Oslo?",
+]
+EXAMPLES = [
+    Example(
+        id=str(n),
+        query=query,
+        calls=[] if n % 2 else [ToolCall(name="weather", arguments={"location": "Rome"})],
+        source="authored",
+        group=str(n),
+    )
+    for n, query in enumerate(QUERIES)
+]
+TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def family(request):
+    return FAMILIES[request.param]
+
+
+@pytest.fixture(scope="module")
+def trained(family, tmp_path_factory, catalogue):
+    """The base's folder, the trainer after two steps, and the adapter's folder."""
+    folder = tmp_path_factory.mktemp("base")
+    save_base(family, [*QUERIES, *(answer(example.calls) for example in EXAMPLES)], folder)
+    adapter = folder / "adapter"
+    tokenizer = student.load_tokenizer(str(folder))
+    rows = dataset(EXAMPLES, [PROMPT] * len(EXAMPLES), catalogue)
+    config = SFTConfig(
+        output_dir=str(folder / "checkpoints"), use_cpu=True, bf16=student.precision() == torch.bfloat16, report_to="none", completion_only_loss=True,
+        remove_unused_columns=False, max_steps=2, per_device_train_batch_size=3, learning_rate=0.02, logging_steps=1,
+        max_length=None, activation_checkpointing=False, dataloader_pin_memory=False,
+    )  # fmt: skip
+    lora = LoraConfig(r=4, target_modules=TARGETS, task_type="CAUSAL_LM")
+    model = student.load_base(str(folder), "nf4")
+    trainer = train(model, tokenizer, rows, rows, lora, config)
+    trainer.model.save_pretrained(str(adapter))
+    tokenizer.save_pretrained(str(adapter))
+    save_settings(adapter, AdapterSettings(prompt=PROMPT, tools=catalogue.schemas, quantization="nf4"))
+    return folder, trainer, adapter
+
+
+def test_it_is_trained_on_the_prompt_that_is_served_then_the_answer_and_the_end_of_turn(family, trained, catalogue):
+    folder, trainer, _ = trained
+    tokenizer = student.load_tokenizer(str(folder))
+    assert trainer.state.global_step == 2
+    rows = {tuple(row["input_ids"]): row["labels"] for row in trainer.train_dataset}
+    for example in EXAMPLES:
+        served = tokenizer.apply_chat_template(
+            **render(example.query, PROMPT, catalogue), add_generation_prompt=True, return_dict=False
+        )
+        text = tokenizer.decode(served)
+        assert "Route." in text and example.query.strip() in text
+        assert text.count(family.bos or "no bos") == (family.bos is not None)
+        (ids,) = [ids for ids in rows if list(ids[: len(served)]) == served]
+        said = rows[ids][len(served) :]
+        assert rows[ids][: len(served)] == [-100] * len(served)
+        assert tokenizer.decode(said).lstrip().startswith(answer(example.calls) + family.end)
+        assert tokenizer.decode(tokenizer.eos_token_id) == family.end
+
+
+def test_the_loss_is_that_of_the_bases_own_forward(trained):
+    _, trainer, adapter = trained
+    trainer.model.eval()
+    rows = [trainer.train_dataset[n] for n in range(len(EXAMPLES))]
+    with torch.no_grad():
+        packed = trainer.compute_loss(trainer.model, collate(rows)).item()
+        own = load_student(adapter).model.float()
+        logits = [own(torch.tensor([row["input_ids"]])).logits[0, :-1].float() for row in rows]
+    labels = torch.tensor([label for row in rows for label in row["labels"][1:]])
+    assert packed == pytest.approx(torch.nn.functional.cross_entropy(torch.cat(logits), labels).item(), rel=0.01)
+
+
+def test_answers_end_with_the_turn_and_are_those_of_the_librarys_greedy_search(family, trained, catalogue):
+    model = load_student(trained[2])
+    model.model.float()
+    answers = generate(model, QUERIES, 4, 24)
+    for query, found in zip(QUERIES, answers, strict=True):
+        ids = model.tokenizer.apply_chat_template(
+            **render(query, PROMPT, catalogue), add_generation_prompt=True, return_tensors="pt", return_dict=True
+        )
+        out = model.model.generate(
+            **ids, do_sample=False, max_new_tokens=24, pad_token_id=0,
+            eos_token_id=model.tokenizer.convert_tokens_to_ids(family.end),
+        )  # fmt: skip
+        assert (
+            found.text == model.tokenizer.decode(out[0, ids["input_ids"].shape[1] :], skip_special_tokens=True).strip()
+        )
+
+
+def test_merged_it_answers_as_the_adapter(family, trained, tmp_path):
+    model = load_student(trained[2])
+    model.model.float()
+    merging.merge(trained[2], tmp_path)
+    merged = merging.load_merged(tmp_path, model)
+    merged.model.float()
+    before, after = (generate(one, QUERIES, 4, 24) for one in (model, merged))
+    assert [one.text for one in after] == [one.text for one in before]
+    assert len({one.text for one in before}) > 1
+    assert merged.tokenizer.eos_token == family.end
+    assert merged.model.generation_config.eos_token_id == merged.tokenizer.convert_tokens_to_ids(family.end)
+
+
+def test_a_base_that_soft_caps_is_refused_in_one_line():
+    config = Gemma2Config(vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=1, head_dim=8)
+    with pytest.raises(InputError, match="^student.base: gemma2 models have attn_logit_softcapping"):
+        train(
+            AutoModelForCausalLM.from_config(config),
+            None,
+            None,
+            None,
+            LoraConfig(),
+            SFTConfig(use_cpu=True, bf16=False),
+        )
