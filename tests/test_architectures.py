@@ -1,7 +1,11 @@
 """Each architecture that a recipe trains, tiny and random, goes through train, eval and merge with its own kind of chat template."""
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
+import yaml
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM, Gemma2Config
 from trl import SFTConfig
@@ -11,10 +15,13 @@ from toolforge import merging, student
 from toolforge.errors import InputError
 from toolforge.packing import collate
 from toolforge.prompt import PromptParams, answer, render
-from toolforge.records import Example, ToolCall
+from toolforge.records import Example, ToolCall, write_jsonl
+from toolforge.stages import eval as eval_stage
+from toolforge.stages import train as train_stage
 from toolforge.stages.train import dataset, train
 from toolforge.student import AdapterSettings, generate, load_student, save_settings
 
+ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.slow
 PROMPT = PromptParams(system="Route.", tools="none")
 QUERIES = [
@@ -124,6 +131,49 @@ def test_merged_it_answers_as_the_adapter(family, trained, tmp_path):
     assert len({one.text for one in before}) > 1
     assert merged.tokenizer.eos_token == family.end
     assert merged.model.generation_config.eos_token_id == merged.tokenizer.convert_tokens_to_ids(family.end)
+
+
+@pytest.fixture
+def stages(tmp_path, monkeypatch, catalogue):
+    """A folder with the shipped params.yaml for a tiny Gemma, rows, and a way to run a stage's main there."""
+    monkeypatch.chdir(tmp_path)
+    save_base(FAMILIES["gemma"], QUERIES, tmp_path / "gemma")
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["student"]["base"] = "./gemma"
+    params["train"].update(max_steps=2, eval_steps=1, save_steps=1, warmup_steps=0)
+    params["eval"]["max_new_tokens"] = 8
+    params["tracking"]["wandb"] = "disabled"
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    write_jsonl(tmp_path / "rows.jsonl", EXAMPLES)
+
+    def run(stage, *arguments):
+        monkeypatch.setattr("sys.argv", [stage.__name__, *map(str, arguments)])
+        stage.main()
+
+    return run
+
+
+SHARED = ROOT / "data" / "tools.json", ROOT / "data" / "systems.yaml"
+TRAIN = (*SHARED, "rows.jsonl", "rows.jsonl", "adapter", "checkpoints", "loss.csv", "train.json")
+
+
+def test_the_stages_run_on_another_architecture_as_it_lies_in_a_folder(stages, tmp_path):
+    stages(train_stage, *TRAIN)
+    assert json.loads((tmp_path / "train.json").read_text())["steps"] == 2
+    stages(eval_stage, "adapter", "rows.jsonl", "out")
+    scores = json.loads((tmp_path / "out" / "eval.json").read_text())
+    assert scores["n"] == len(QUERIES)
+    merging.merge(tmp_path / "adapter", tmp_path / "merged")
+    assert student.load_config(str(tmp_path / "merged")).model_type == "gemma3_text"
+
+
+def test_out_of_memory_ends_the_stage_in_one_line_that_names_the_settings(stages, monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nOf the allocated memory")
+
+    monkeypatch.setattr(torch.nn.Embedding, "forward", full)
+    with pytest.raises(InputError, match="^the GPU's memory is too small; lower train.max_length, train.per_device"):
+        stages(train_stage, *TRAIN)
 
 
 def test_a_base_that_soft_caps_is_refused_in_one_line():

@@ -19,12 +19,13 @@ from transformers import (
     BitsAndBytesConfig,
     DynamicCache,
     GgufConfig,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 from transformers.utils import logging
 
-from toolforge import template
+from toolforge import device, template
 from toolforge.errors import InputError
 from toolforge.params import Params
 from toolforge.prompt import PromptParams, render
@@ -49,11 +50,8 @@ class StudentParams(Params):
 
 
 def precision() -> torch.dtype:
-    """What the device computes in: bf16 where it has it, fp16 on older GPUs, fp32 on CPUs without bf16 units."""
-    if torch.cuda.is_available():
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    has_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return torch.bfloat16 if has_bf16 else torch.float32
+    """What the device that is here computes in."""
+    return device.precision(device.here())
 
 
 def quiet() -> None:
@@ -106,16 +104,16 @@ def load_base(base: str, quantization: Literal["nf4", "none"]) -> PreTrainedMode
 
     On a CPU the 4-bit weights are unpacked once, here, and not anew for every product: the same numbers, faster.
     """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    place = "cuda" if torch.cuda.is_available() else "cpu"
     config = nf4() if quantization == "nf4" else None
     _find(base)
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
         base,
         dtype=precision(),
         quantization_config=config,
-        device_map={"": device},
+        device_map={"": place},
     )
-    return dequantized(model) if device == "cpu" else model
+    return dequantized(model) if place == "cpu" else model
 
 
 def dequantized(model: PreTrainedModel) -> PreTrainedModel:
@@ -136,14 +134,18 @@ def load_tokenizer(folder: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def _find(base: str) -> None:
+def load_config(base: str) -> PreTrainedConfig:
+    """The sizes of a base. Raises InputError for a base that is not there."""
     try:
-        AutoConfig.from_pretrained(base)
+        return AutoConfig.from_pretrained(base).get_text_config()
     except (OSError, ValueError) as error:
-        if Path(base, "adapter_config.json").is_file():
-            return
         reason = str(error).strip().split("\n")[0]
         raise InputError(f"student.base: {base!r} cannot be loaded: {reason}") from None
+
+
+def _find(base: str) -> None:
+    if not Path(base, "adapter_config.json").is_file():
+        load_config(base)
 
 
 @dataclass(frozen=True)

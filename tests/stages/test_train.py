@@ -6,9 +6,11 @@ from peft import LoraConfig
 from trl import SFTConfig, SFTTrainer
 
 from toolforge import attention, packing
+from toolforge.device import Device, plan
+from toolforge.memory import TARGETS, Base, Recipe
 from toolforge.prompt import PromptParams, answer, render
 from toolforge.records import Example, ToolCall
-from toolforge.stages.train import curves, dataset
+from toolforge.stages.train import curves, dataset, recipe, settle
 from toolforge.trainer import CompletionTrainer, can_compile
 
 pytestmark = pytest.mark.slow
@@ -88,6 +90,54 @@ def test_what_is_trained_is_the_prompt_that_is_served_then_the_answer_and_the_en
         said = labels[len(served) :]
         assert -100 not in said
         assert tokenizer.decode(said[: said.index(tokenizer.eos_token_id)]) == answer(example.calls)
+
+
+def test_with_activation_checkpointing_it_learns_the_same(tiny_llama, tokenizer, tmp_path, catalogue):
+    learned = []
+    for checkpointing in (False, True):
+        made = trainer(CompletionTrainer, tiny_llama, tokenizer, tmp_path, catalogue)
+        made.model.train()
+        if checkpointing:
+            made.model.gradient_checkpointing_enable()
+            made.model.enable_input_require_grads()
+        made.compute_loss(made.model, made.data_collator([made.train_dataset[n] for n in range(3)])).backward()
+        learned.append([p.grad for p in made.model.parameters() if p.grad is not None])
+    assert len(learned[0]) == 4
+    torch.testing.assert_close(learned[1], learned[0], rtol=1e-4, atol=1e-6)
+
+
+RECIPE = Recipe(nf4=True, rank=64, targets=TARGETS, batch=16, length=512)
+QWEN7B = Base(152064, 3584, 18944, 28, 28, 4, 128, False)
+
+
+@pytest.mark.parametrize("kind", ["cpu", "cuda"])
+def test_a_plan_for_a_cpu_changes_no_setting_and_one_for_a_small_gpu_keeps_the_rows_of_a_step(tmp_path, kind):
+    config = SFTConfig(
+        str(tmp_path), use_cpu=True, bf16=False, per_device_train_batch_size=16, per_device_eval_batch_size=64,
+        activation_checkpointing=False,
+    )  # fmt: skip
+    before = config.to_dict()
+    settle(config, plan(Device(kind, "", 9 * 10**9, (7, 5)), QWEN7B, RECIPE, 1, config.optim.value))
+    if kind == "cpu":
+        assert config.to_dict() == before
+    else:
+        assert config.per_device_train_batch_size * config.gradient_accumulation_steps == 16
+        assert config.per_device_eval_batch_size == 4 * config.per_device_train_batch_size < 64
+        assert config.optim == "paged_adamw_8bit" and config.activation_checkpointing
+
+
+@pytest.mark.parametrize(
+    ("targets", "counted"),
+    [
+        (["q_proj", "v_proj", "embed_tokens"], ["q_proj", "v_proj"]),
+        ("all-linear", list(TARGETS)),
+        (None, list(TARGETS)),
+    ],
+)
+def test_what_is_adapted_is_counted(tmp_path, targets, counted):
+    config = SFTConfig(str(tmp_path), use_cpu=True, bf16=False, max_length=256, per_device_train_batch_size=4)
+    found = recipe(config, LoraConfig(r=8, target_modules=targets), nf4=True)
+    assert (list(found.targets), found.rank, found.batch, found.length) == (counted, 8, 4, 256)
 
 
 def test_curves_hold_both_losses_by_step():

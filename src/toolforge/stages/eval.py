@@ -11,6 +11,7 @@ from pydantic import Field
 from toolforge import calibration, confidence, execute, scoring, student, tracking
 from toolforge.calibration import Calibration
 from toolforge.confidence import ConfidenceParams
+from toolforge.device import memory_for
 from toolforge.errors import InputError, run
 from toolforge.params import Params, load_params
 from toolforge.prompt import parse
@@ -28,9 +29,10 @@ class EvalParams(Params):
 
 def evaluate(model: Student, questions: Sequence[Question], params: EvalParams) -> list[Prediction]:
     """A prediction for each question, in their order. The answer counts as parsed only if its calls fit the catalogue."""
-    answers = student.generate(
-        model, [question.query for question in questions], params.batch_size, params.max_new_tokens
-    )
+    with memory_for("eval.batch_size"):
+        answers = student.generate(
+            model, [question.query for question in questions], params.batch_size, params.max_new_tokens
+        )
     predictions = []
     for number, (question, answer) in enumerate(zip(questions, answers, strict=True), 1):
         calls = parse(answer.text)

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from toolforge import calibration, card, parity, router, scoring, student
 from toolforge.calibration import Calibration
 from toolforge.confidence import ConfidenceParams
+from toolforge.device import memory_for
 from toolforge.errors import InputError, run
 from toolforge.merging import load_merged, merge
 from toolforge.params import Params, load_params
@@ -107,7 +108,9 @@ def under(
 
 def answer(model: Student, examples: Sequence[Example], params: ExportParams) -> Answers:
     """The calls of a model that transformers runs, None where the answer does not parse or breaks the catalogue."""
-    found = student.generate(model, [example.query for example in examples], params.batch_size, params.max_new_tokens)
+    queries = [example.query for example in examples]
+    with memory_for("export.batch_size"):
+        found = student.generate(model, queries, params.batch_size, params.max_new_tokens)
     calls = [parse(answer.text) for answer in found]
     return [one if one is not None and not model.catalogue.fault(one) else None for one in calls]
 

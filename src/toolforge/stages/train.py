@@ -19,10 +19,14 @@ from peft.helpers import disable_input_dtype_casting
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 from transformers.integrations import WandbCallback
 from transformers.trainer_utils import get_last_checkpoint
+from transformers.training_args import OptimizerNames
+from transformers.utils import is_flash_attn_2_available
 from trl import SFTConfig, SFTTrainer
 
-from toolforge import attention, packing, student, tracking
+from toolforge import attention, device, packing, student, tracking
+from toolforge.device import Plan
 from toolforge.errors import InputError, run
+from toolforge.memory import TARGETS, Base, Recipe
 from toolforge.params import load_params
 from toolforge.prompt import PromptParams, answer, render
 from toolforge.records import Example, read_rows, write_json, write_text
@@ -44,6 +48,8 @@ POSITIVE = (
     "max_length",
 )
 
+# What takes less of a GPU's memory where it is lowered.
+MEMORY = "train.max_length, train.per_device_train_batch_size (and raise train.gradient_accumulation_steps) or lora.r"
 # What Gemma 2 has and Gemma 3 has not.
 SOFT_CAPS = ("attn_logit_softcapping", "final_logit_softcapping")
 
@@ -76,6 +82,7 @@ def train(
     lora: LoraConfig,
     config: SFTConfig,
     callbacks: Sequence[TrainerCallback] = (),
+    kernel: str = attention.PACKED,
 ) -> SFTTrainer:
     """Fine-tune, going on from the last checkpoint in `config.output_dir` where there is one. Returns the trainer
     with the weights of the lowest validation loss. Raises InputError for lora.target_modules that the base lacks, and for a base that
@@ -86,7 +93,7 @@ def train(
         raise InputError(
             f"student.base: {model.config.model_type} models have {capped[0]}, without which they are not trained right; use another base"
         )
-    model.set_attn_implementation(attention.PACKED)
+    model.set_attn_implementation(kernel)
     try:
         trainer = CompletionTrainer(
             model=model,
@@ -118,6 +125,24 @@ def train(
     with disable_input_dtype_casting(trainer.model):
         trainer.train(resume_from_checkpoint=get_last_checkpoint(config.output_dir))
     return trainer
+
+
+def recipe(config: SFTConfig, lora: LoraConfig, nf4: bool) -> Recipe:
+    """What of the settings decides about memory. Of `lora.target_modules` that are no list of names, all are counted."""
+    targets = lora.target_modules
+    names = TARGETS if targets is None or isinstance(targets, str) else [name for name in TARGETS if name in targets]
+    return Recipe(nf4, lora.r, names, config.per_device_train_batch_size, config.max_length)
+
+
+def settle(config: SFTConfig, chosen: Plan) -> None:
+    """Write what the device was given to do into the trainer's settings; of a plan for a CPU nothing changes."""
+    if chosen.batch < config.per_device_train_batch_size:
+        # Without a backward pass a row takes a quarter of the memory or less.
+        config.per_device_eval_batch_size = min(config.per_device_eval_batch_size, 4 * chosen.batch)
+    config.per_device_train_batch_size = chosen.batch
+    config.gradient_accumulation_steps = chosen.accumulation
+    config.optim = OptimizerNames(chosen.optimizer)
+    config.activation_checkpointing = config.gradient_checkpointing = chosen.saving.checkpointing
 
 
 def dataset(examples: Sequence[Example], prompts: Sequence[PromptParams], catalogue: Catalogue) -> Dataset:
@@ -212,7 +237,7 @@ def main() -> None:
         bf16=precision == torch.bfloat16,
         fp16=precision == torch.float16,
         use_cpu=not torch.cuda.is_available(),
-        activation_checkpointing=torch.cuda.is_available(),
+        activation_checkpointing=False,
         completion_only_loss=True,
         # Batches are drawn at random: grouped by length, those of short answers would be all no_tool.
         remove_unused_columns=False,
@@ -230,6 +255,19 @@ def main() -> None:
     train_dataset = dataset(examples, prompts, catalogue)
     val_dataset = dataset(val, [prompt] * len(val), catalogue)
     student.quiet()
+    paths.adapter.mkdir(parents=True, exist_ok=True)
+    base = student.unpack(params, paths.adapter / "base")
+    place = device.here()
+    chosen = device.plan(
+        place,
+        Base.of(student.load_config(base.base)),
+        recipe(config, lora, base.quantization == "nf4"),
+        config.gradient_accumulation_steps,
+        config.optim.value,
+    )
+    settle(config, chosen)
+    if place.kind == "cuda":
+        print(f"train: {place.name}: {chosen}")
     settings = {
         "student": params.model_dump(),
         "prompt": prompt.model_dump(),
@@ -240,13 +278,12 @@ def main() -> None:
     _keep_checkpoints_of(
         _fingerprint([paths.tools, paths.systems, paths.train, paths.val], *settings.values()), paths.checkpoints
     )
-    paths.adapter.mkdir(parents=True, exist_ok=True)
-    base = student.unpack(params, paths.adapter / "base")
-    model = student.load_base(base.base, base.quantization)
     tokenizer = student.load_tokenizer(base.base)
-    with tracking.run("train", tracked, settings) as opened:
+    kernel = device.attention(place, attention.PACKED, is_flash_attn_2_available())
+    with tracking.run("train", tracked, settings) as opened, device.memory_for(MEMORY):
+        model = student.load_base(base.base, base.quantization)
         callbacks = [Tracked()] if opened else []
-        trainer = train(model, tokenizer, train_dataset, val_dataset, lora, config, callbacks)
+        trainer = train(model, tokenizer, train_dataset, val_dataset, lora, config, callbacks, kernel)
     figures = summary(trainer)
     if not math.isfinite(figures["val_loss"] or math.nan):
         raise InputError("train: the loss is not finite; lower train.learning_rate")
