@@ -29,6 +29,7 @@ def test_help_shows_examples_as_lines_to_copy():
         (("route",), "  toolforge route --input queries.jsonl --output routed.jsonl\n"),
         (("serve",), "  TOOLFORGE_API_KEY=secret toolforge serve --host 0.0.0.0\n"),
         (("label",), "  toolforge label --dry-run\n"),
+        (("doctor",), "  toolforge doctor recipes/qwen7b-r64\n"),
     ):
         done = toolforge(*command, "--help")
         assert done.returncode == 0 and example in done.stdout
@@ -83,6 +84,18 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def router(folder):
     return Router.load(folder)
+
+
+@slow
+def test_doctor_says_whether_a_recipe_fits_and_refuses_one_that_is_none(tmp_path):
+    done = toolforge("doctor", "recipes/qwen3-0.6b")
+    assert done.returncode == 0
+    lines = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
+    assert lines["base"] == "Qwen/Qwen3-0.6B, nf4, 0.596 billion weights"
+    assert lines["verdict"].startswith(("fits: at most ", "does not fit: up to "))
+    done = toolforge("doctor", str(tmp_path / "none"))
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == f"error: {tmp_path}/none: no such file"
 
 
 QUERIES = ["weather in Oslo", "thanks", "define laconic", "20 miles in km"]

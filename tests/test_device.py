@@ -43,9 +43,9 @@ def test_a_cpu_trains_as_params_yaml_says(accumulation):
 
 def test_the_7b_recipe_on_real_gpus():
     on = {place.name: plan(place, QWEN7B, R64, 1, "adamw_torch_fused") for place in (T4, A10, H100)}
-    assert str(on["H100"]) == "16 rows at once, 1 times a step; adamw_torch_fused; without activation checkpointing"
-    assert str(on["A10G"]) == "16 rows at once, 1 times a step; adamw_torch_fused; with activation checkpointing"
-    assert str(on["Tesla T4"]) == "8 rows at once, 2 times a step; adamw_torch_fused; with activation checkpointing"
+    assert str(on["H100"]) == "16 × 1 rows a step; adamw_torch_fused; without activation checkpointing"
+    assert str(on["A10G"]) == "16 × 1 rows a step; adamw_torch_fused; with activation checkpointing"
+    assert str(on["Tesla T4"]) == "8 × 2 rows a step; adamw_torch_fused; with activation checkpointing"
     assert all(found.fits for found in on.values())
 
 

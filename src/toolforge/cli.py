@@ -1,4 +1,4 @@
-"""The command line: `toolforge route`, `toolforge serve`, `toolforge label`."""
+"""The command line: `toolforge route`, `toolforge serve`, `toolforge label`, `toolforge doctor`."""
 
 import json
 from pathlib import Path
@@ -155,5 +155,24 @@ def label(dry_run: bool, **files: Path) -> None:
             click.echo(teacher.dry_run(paths, params))
         else:
             teacher.label(paths, params)
+
+    run(command)
+
+
+@main.command()
+@click.argument("recipe", type=FILE, required=False)
+def doctor(recipe: Path | None) -> None:
+    """Say what is here, and whether the training of params.yaml, or of a RECIPE upon it, fits its memory.
+
+    \b
+    toolforge doctor
+    toolforge doctor recipes/qwen7b-r64
+    """  # noqa: D301
+
+    def command() -> None:
+        from toolforge import doctor, student
+
+        student.quiet()
+        click.echo(doctor.report(recipe))
 
     run(command)

@@ -63,7 +63,7 @@ class Plan:
     def __str__(self) -> str:
         """For people: what was chosen."""
         checkpointing = "with" if self.saving.checkpointing else "without"
-        return f"{self.batch} rows at once, {self.accumulation} times a step; {self.optimizer}; {checkpointing} activation checkpointing"
+        return f"{self.batch} × {self.accumulation} rows a step; {self.optimizer}; {checkpointing} activation checkpointing"
 
 
 def plan(device: Device, base: Base, recipe: Recipe, accumulation: int, optimizer: str) -> Plan:

@@ -60,20 +60,28 @@ def quiet() -> None:
     logging.disable_progress_bar()
 
 
+def _carried(base: str) -> Path | None:
+    """The GGUF file of the package that a base is, None for a hub id or a local folder."""
+    if "/" in base or Path(base).exists():
+        return None
+    spec = importlib.util.find_spec(base.replace("-", "_"))
+    if spec is None or spec.origin is None:
+        raise InputError(f"student.base: {base!r} is no local folder, hub id (owner/name) or installed package")
+    files = sorted(Path(spec.origin).parent.glob("*.gguf"))
+    if len(files) != 1:
+        raise InputError(f"student.base: the package {base!r} carries {len(files)} GGUF files, not one")
+    return files[0]
+
+
 def unpack(params: StudentParams, folder: Path) -> StudentParams:
     """The base as `load_base` takes it: `params` itself, or, for a package that carries a GGUF file, `folder`, into which that file is unpacked
     as an ordinary transformers model in bf16. Its weights are rounded there already, so that whoever loads the folder, and knows nothing of
     `quantization`, has the very base that the adapter is trained on. Raises InputError for a base that is not there.
     """
-    if "/" in params.base or Path(params.base).exists():
+    file = _carried(params.base)
+    if file is None:
         return params
-    spec = importlib.util.find_spec(params.base.replace("-", "_"))
-    if spec is None or spec.origin is None:
-        raise InputError(f"student.base: {params.base!r} is no local folder, hub id (owner/name) or installed package")
-    files = sorted(Path(spec.origin).parent.glob("*.gguf"))
-    if len(files) != 1:
-        raise InputError(f"student.base: the package {params.base!r} carries {len(files)} GGUF files, not one")
-    place, name = str(files[0].parent), files[0].name
+    place, name = str(file.parent), file.name
     model = AutoModelForCausalLM.from_pretrained(
         place,
         gguf_file=name,
@@ -141,6 +149,26 @@ def load_config(base: str) -> PreTrainedConfig:
     except (OSError, ValueError) as error:
         reason = str(error).strip().split("\n")[0]
         raise InputError(f"student.base: {base!r} cannot be loaded: {reason}") from None
+
+
+def local_config(base: str) -> PreTrainedConfig | None:
+    """The sizes of a base as far as this machine knows them, None for a hub id that is not in the hub's cache. Raises InputError for a package or a
+    folder that is none.
+    """
+    file = _carried(base)
+    if file:
+        return AutoConfig.from_pretrained(str(file.parent), gguf_file=file.name)
+    if Path(base).exists():
+        return load_config(base)
+    try:
+        return AutoConfig.from_pretrained(base, local_files_only=True).get_text_config()
+    except (OSError, ValueError):
+        return None
+
+
+def is_packaged(base: str) -> bool:
+    """Whether a base is a package, whose weights are unpacked, and rounded, once. Raises InputError for one that carries no GGUF file."""
+    return _carried(base) is not None
 
 
 def _find(base: str) -> None:

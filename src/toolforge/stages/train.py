@@ -24,7 +24,7 @@ from transformers.utils import is_flash_attn_2_available
 from trl import SFTConfig, SFTTrainer
 
 from toolforge import attention, device, packing, student, tracking
-from toolforge.device import Plan
+from toolforge.device import Device, Plan
 from toolforge.errors import InputError, run
 from toolforge.memory import TARGETS, Base, Recipe
 from toolforge.params import load_params
@@ -82,7 +82,7 @@ def train(
     lora: LoraConfig,
     config: SFTConfig,
     callbacks: Sequence[TrainerCallback] = (),
-    kernel: str = attention.PACKED,
+    implementation: str = attention.PACKED,
 ) -> SFTTrainer:
     """Fine-tune, going on from the last checkpoint in `config.output_dir` where there is one. Returns the trainer
     with the weights of the lowest validation loss. Raises InputError for lora.target_modules that the base lacks, and for a base that
@@ -93,7 +93,7 @@ def train(
         raise InputError(
             f"student.base: {model.config.model_type} models have {capped[0]}, without which they are not trained right; use another base"
         )
-    model.set_attn_implementation(kernel)
+    model.set_attn_implementation(implementation)
     try:
         trainer = CompletionTrainer(
             model=model,
@@ -127,11 +127,45 @@ def train(
     return trainer
 
 
+Settings = tuple[StudentParams, LoraConfig, SFTConfig]
+
+
+def settings(checkpoints: Path) -> Settings:
+    """What params.yaml says of the base, the adapter and the training."""
+    precision = student.precision()
+    config = load_params(
+        "train",
+        SFTConfig,
+        POSITIVE,
+        output_dir=str(checkpoints),
+        bf16=precision == torch.bfloat16,
+        fp16=precision == torch.float16,
+        use_cpu=not torch.cuda.is_available(),
+        activation_checkpointing=False,
+        completion_only_loss=True,
+        # Batches are drawn at random: grouped by length, those of short answers would be all no_tool.
+        remove_unused_columns=False,
+        eval_strategy="steps",
+        save_strategy="steps",
+        load_best_model_at_end=True,
+        metric_for_best_model="eval_loss",
+        report_to="none",
+        dataloader_pin_memory=torch.cuda.is_available(),
+    )
+    lora = load_params("lora", LoraConfig, POSITIVE, task_type="CAUSAL_LM")
+    return load_params("student", StudentParams), lora, config
+
+
 def recipe(config: SFTConfig, lora: LoraConfig, nf4: bool) -> Recipe:
     """What of the settings decides about memory. Of `lora.target_modules` that are no list of names, all are counted."""
     targets = lora.target_modules
     names = TARGETS if targets is None or isinstance(targets, str) else [name for name in TARGETS if name in targets]
     return Recipe(nf4, lora.r, names, config.per_device_train_batch_size, config.max_length)
+
+
+def kernel(place: Device) -> str:
+    """The attention that packed rows are trained with there."""
+    return device.attention(place, attention.PACKED, is_flash_attn_2_available())
 
 
 def settle(config: SFTConfig, chosen: Plan) -> None:
@@ -223,31 +257,10 @@ def main() -> None:
     for name in ("tools", "systems", "train", "val", "adapter", "checkpoints", "curves", "figures"):
         parser.add_argument(name, type=Path)
     paths = parser.parse_args()
-    params = load_params("student", StudentParams)
+    params, lora, config = settings(paths.checkpoints)
     prompt = load_params("prompt", PromptParams)
     foreign = load_params("systems", SystemsParams)
     tracked = load_params("tracking", TrackingParams)
-    lora = load_params("lora", LoraConfig, POSITIVE, task_type="CAUSAL_LM")
-    precision = student.precision()
-    config = load_params(
-        "train",
-        SFTConfig,
-        POSITIVE,
-        output_dir=str(paths.checkpoints),
-        bf16=precision == torch.bfloat16,
-        fp16=precision == torch.float16,
-        use_cpu=not torch.cuda.is_available(),
-        activation_checkpointing=False,
-        completion_only_loss=True,
-        # Batches are drawn at random: grouped by length, those of short answers would be all no_tool.
-        remove_unused_columns=False,
-        eval_strategy="steps",
-        save_strategy="steps",
-        load_best_model_at_end=True,
-        metric_for_best_model="eval_loss",
-        report_to="none",
-        dataloader_pin_memory=torch.cuda.is_available(),
-    )
     catalogue = load_tools(paths.tools)
     examples = read_rows(paths.train, Example)
     val = read_rows(paths.val, Example)
@@ -268,7 +281,7 @@ def main() -> None:
     settle(config, chosen)
     if place.kind == "cuda":
         print(f"train: {place.name}: {chosen}")
-    settings = {
+    used = {
         "student": params.model_dump(),
         "prompt": prompt.model_dump(),
         "systems": foreign.model_dump(),
@@ -276,14 +289,13 @@ def main() -> None:
         "train": config.to_dict(),
     }
     _keep_checkpoints_of(
-        _fingerprint([paths.tools, paths.systems, paths.train, paths.val], *settings.values()), paths.checkpoints
+        _fingerprint([paths.tools, paths.systems, paths.train, paths.val], *used.values()), paths.checkpoints
     )
     tokenizer = student.load_tokenizer(base.base)
-    kernel = device.attention(place, attention.PACKED, is_flash_attn_2_available())
-    with tracking.run("train", tracked, settings) as opened, device.memory_for(MEMORY):
+    with tracking.run("train", tracked, used) as opened, device.memory_for(MEMORY):
         model = student.load_base(base.base, base.quantization)
         callbacks = [Tracked()] if opened else []
-        trainer = train(model, tokenizer, train_dataset, val_dataset, lora, config, callbacks, kernel)
+        trainer = train(model, tokenizer, train_dataset, val_dataset, lora, config, callbacks, kernel(place))
     figures = summary(trainer)
     if not math.isfinite(figures["val_loss"] or math.nan):
         raise InputError("train: the loss is not finite; lower train.learning_rate")
