@@ -213,6 +213,19 @@ def test_a_file_that_is_no_gguf_and_a_stop_that_is_no_token_are_said(decoder_of,
         decoder_of(catalogue, stop="two words")
 
 
+@pytest.mark.slow
+def test_an_answer_may_begin_with_the_blank_that_the_model_was_taught(decoder_of, decoder, catalogue_of_the_project):
+    """As Mistral's do: " [" is another token than "[", so the grammar has to allow it."""
+    texts = {"before": SETTINGS.before.replace("assistant\n[", "assistant\n [")}
+    blank = decoder_of(catalogue_of_the_project, **texts, opening=" ")
+    without = decoder_of(catalogue_of_the_project, **texts)
+    for query in ("weather in Oslo", "define laconic", "thanks"):
+        found = blank.answer(query)
+        assert found.text == decoder.answer(query).text
+        assert parse(found.text) is not None
+        assert blank._start.deep_copy().compute_ff_tokens() != without._start.deep_copy().compute_ff_tokens()
+
+
 @pytest.fixture(scope="module")
 def exact(catalogue_of_the_project, tmp_path_factory):
     """A decoder on the same base in F16. Where activations are rounded to 8 bits, the products of one row and of many are rounded otherwise, and

@@ -28,6 +28,7 @@ def test_the_default_base_is_prompted_as_it_always_was(tokenizer):
     template.fit(made, "base")
     assert made.chat_template == tokenizer.chat_template
     assert made.special_tokens_map == tokenizer.special_tokens_map
+    assert template.opening(made) == ""
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2"])
@@ -59,6 +60,7 @@ def test_another_is_made_fit_and_once_only(with_template, family, prompt):
         assert made.apply_chat_template(CONVERSATION, add_generation_prompt=True, tokenize=False) == prompt
         assert made.chat_template.endswith(FAMILIES[family].template)
         assert len(made.chat_template) < len(FAMILIES[family].template) + 250
+    assert template.opening(made) == (" " if family == "mistral" else "")
     if family == "gemma":
         assert made.eos_token == "<end_of_turn>"
     # Who sends no system message gets none.

@@ -53,19 +53,19 @@ _FORM = {"item_separator": ", ", "key_separator": ": ", "whitespace_flexible": F
 _JOINED = {"allOf", "anyOf", "oneOf", "$ref"}
 
 
-def grammar(catalogue: Catalogue) -> str:
-    """The llguidance grammar of an answer: a list of up to CALLS calls, each with its own tool's arguments in the schema's order."""
+def grammar(catalogue: Catalogue, opening: str = "") -> str:
+    """The llguidance grammar of an answer: `opening`, then a list of up to CALLS calls, each with its own tool's arguments in the schema's order."""
     calls, rules = [], []
     for number, schema in enumerate(catalogue.schemas):
         name, parameters = schema["function"]["name"], schema["function"]["parameters"]
         # A tool's arguments are those that its schema names, unless it says otherwise: an open object would invite others.
         if not _JOINED & parameters.keys():
             parameters = {"additionalProperties": False, **parameters}
-        opening = f'{{"name": {json.dumps(name, ensure_ascii=False)}, "arguments": '
-        calls.append(f'{json.dumps(opening)} arguments_{number} "}}"')
+        head = f'{{"name": {json.dumps(name, ensure_ascii=False)}, "arguments": '
+        calls.append(f'{json.dumps(head)} arguments_{number} "}}"')
         rules.append(f"arguments_{number}: %json {json.dumps({**parameters, 'x-guidance': _FORM})}")
     return "\n".join([
-        f'start: "[" (call (", " call){{0,{CALLS - 1}}})? "]"',
+        f'start: {json.dumps(opening + "[")} (call (", " call){{0,{CALLS - 1}}})? "]"',
         f"call: {' | '.join(calls)}",
         *rules,
     ])  # fmt: skip
@@ -82,9 +82,10 @@ class Decoder:
         after: str,
         stop: str,
         answer_tokens: int = ANSWER_TOKENS,
+        opening: str = "",
     ) -> None:
-        """`before` and `after` are the prompt's texts around the query, `stop` the token that ends an answer. Raises InputError for
-        a file that llama.cpp cannot load and for a catalogue whose schemas no grammar can hold.
+        """`before` and `after` are the prompt's texts around the query, `stop` the token that ends an answer, `opening` the white space that
+        it begins with. Raises InputError for a file that llama.cpp cannot load and for a catalogue whose schemas no grammar can hold.
         """
         if not gguf.is_file():
             raise InputError(f"{gguf}: no such file")
@@ -105,7 +106,7 @@ class Decoder:
             raise InputError(f"{gguf}: {stop!r} is not one token of the model")
         # Slices make masks faster and the start slower by 0.08 s; few masks are made.
         self._tokenizer: LLTokenizer = lltokenizer_from_vocab(self._vocab, eos_token=stops, slices=[])
-        self._start = LLMatcher(self._tokenizer, grammar(catalogue), log_level=0)
+        self._start = LLMatcher(self._tokenizer, grammar(catalogue, opening), log_level=0)
         if self._start.is_error():
             raise InputError(self._fault(catalogue))
         self._drafts, self._answer_tokens = Drafts(catalogue), answer_tokens
@@ -169,11 +170,11 @@ class Decoder:
                     held, place = held + 1, place + 1
                 else:
                     waiting.append(token)
-        return Answer(self._tokenizer.decode_str(answer), math.exp(log_probability))
+        return Answer(self._tokenizer.decode_str(answer).lstrip(), math.exp(log_probability))
 
     def _draft(self, matcher: LLMatcher, answer: list[int], query: str) -> tuple[list[int], list[int]]:
         """Tokens that may come next, what is forced among them, and behind how many of them the model has a choice."""
-        guess = self._tokens(self._drafts.after(self._tokenizer.decode_str(answer), query), special=False)
+        guess = self._tokens(self._drafts.after(self._tokenizer.decode_str(answer).lstrip(), query), special=False)
         ahead, draft, wanted = matcher.deep_copy(), list[int](), list[int]()
         while not ahead.is_accepting():
             forced = ahead.compute_ff_tokens()

@@ -22,7 +22,8 @@ GGUF, TOOLS, SETTINGS = "model.gguf", "tools.json", "router.json"
 class RouterSettings(Row):
     """How the model was trained to be asked, and how sure its answers are.
 
-    `before` and `after` are the texts that the base's chat template puts around a query, `stop` the token that ends an answer;
+    `before` and `after` are the texts that the base's chat template puts around a query, `stop` the token that ends an answer, `opening` the white
+    space that it begins with;
     `threshold` is the confidence from which the validation rows had 99 % precision, None where no confidence had.
     """
 
@@ -30,6 +31,7 @@ class RouterSettings(Row):
     before: str
     after: str
     stop: str
+    opening: str = ""
     calibration: Calibration
     threshold: float | None
 
@@ -74,7 +76,9 @@ class Router:
         except ValidationError as error:
             raise InputError(f"{folder / SETTINGS}: {first_fault(error)}") from None
         catalogue = load_tools(folder / TOOLS)
-        decoder = Decoder(folder / GGUF, catalogue, settings.before, settings.after, settings.stop)
+        decoder = Decoder(
+            folder / GGUF, catalogue, settings.before, settings.after, settings.stop, opening=settings.opening
+        )
         return cls(decoder, catalogue, settings)
 
     def route(self, query: str, threshold: float | None = None) -> Routing:

@@ -26,14 +26,14 @@ def fit(tokenizer: Any, name: str) -> None:
     original = tokenizer.get_chat_template()
     for parts in product(("", _WITHOUT_SYSTEM), ("", _WITHOUT_THOUGHTS)):
         template = "".join(parts) + original
-        closing = _closing(tokenizer, template)
-        if closing is not None:
+        found = _around_answer(tokenizer, template)
+        if found:
             break
     else:
         raise InputError(
             f"{name}: the chat template shows a prompt otherwise once its answer follows; use another base"
         )
-    end = tokenizer.encode(closing, add_special_tokens=False)[:1]
+    end = tokenizer.encode(found[1], add_special_tokens=False)[:1]
     if not end or end[0] not in tokenizer.added_tokens_decoder:
         raise InputError(f"{name}: the chat template ends an answer with no token of its own; use another base")
     if template != original:
@@ -43,8 +43,16 @@ def fit(tokenizer: Any, name: str) -> None:
         tokenizer.eos_token = tokenizer.convert_ids_to_tokens(end[0])
 
 
-def _closing(tokenizer: Any, template: str) -> str | None:
-    """What a template puts behind an answer, None where system message, query and answer do not stand there as they were asked."""
+def opening(tokenizer: Any) -> str:
+    """The white space with which an answer begins under a tokenizer's template, which is fit: a blank for Mistral, nothing for most."""
+    found = _around_answer(tokenizer, tokenizer.get_chat_template())
+    return found[0] if found else ""
+
+
+def _around_answer(tokenizer: Any, template: str) -> tuple[str, str] | None:
+    """What a template puts between a prompt and its answer, white space alone, and what behind it; None where system message, query and
+    answer do not stand there as they were asked.
+    """
     asked = [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": _QUERY}]
     said = [*asked, {"role": "assistant", "content": _ANSWER}]
     try:
@@ -54,8 +62,7 @@ def _closing(tokenizer: Any, template: str) -> str | None:
         whole: str = tokenizer.apply_chat_template(said, chat_template=template, tokenize=False)
     except TemplateError:
         return None
-    # Mistral's answers begin with a blank.
-    answer = whole.removeprefix(prompt).lstrip()
-    if not (_SYSTEM in prompt and _QUERY in prompt and whole.startswith(prompt) and answer.startswith(_ANSWER)):
+    before, answer, after = whole.removeprefix(prompt).partition(_ANSWER)
+    if not (_SYSTEM in prompt and _QUERY in prompt and whole.startswith(prompt) and answer) or before.strip():
         return None
-    return answer.removeprefix(_ANSWER)
+    return before, after

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
-from toolforge import calibration, card, parity, router, scoring, student
+from toolforge import calibration, card, parity, router, scoring, student, template
 from toolforge.calibration import Calibration
 from toolforge.confidence import ConfidenceParams
 from toolforge.device import memory_for
@@ -171,6 +171,7 @@ def main() -> None:
         before=before,
         after=after,
         stop=trained.tokenizer.eos_token,
+        opening=template.opening(trained.tokenizer),
         calibration=Calibration(),
         threshold=None,
     )
