@@ -1,6 +1,8 @@
 """Chat templates are left as they are where they are fit, and made fit or refused where they are not."""
 
 import copy
+import importlib.util
+from pathlib import Path
 
 import pytest
 
@@ -66,6 +68,33 @@ def test_another_is_made_fit_and_once_only(with_template, family, prompt):
     # Who sends no system message gets none.
     alone = made.apply_chat_template(CONVERSATION[1:], add_generation_prompt=True, tokenize=False)
     assert "hi" in alone and "Route." not in alone
+
+
+PUBLISHED = Path(importlib.util.find_spec("trl").origin).parent / "chat_templates"
+
+
+@pytest.mark.parametrize(
+    ("name", "end", "stays"),
+    [
+        ("llama3_1", "<|eot_id|>", True),
+        ("qwen2_5", "<|im_end|>", True),
+        ("qwen3", "<|im_end|>", False),
+        ("gemma", "<end_of_turn>", False),
+        ("gemma3", "<end_of_turn>", True),
+    ],
+)
+def test_the_templates_that_the_families_publish_are_fit_or_made_so(with_template, name, end, stays):
+    """TRL carries copies of them."""
+    text = (PUBLISHED / f"{name}.jinja").read_text()
+    made = with_template(text)
+    made.add_special_tokens({"additional_special_tokens": ["<end_of_turn>", "<|eot_id|>"]})
+    made.bos_token = "<s>"
+    template.fit(made, "base")
+    assert (made.chat_template == text) == stays
+    assert made.eos_token == end
+    prompt = made.apply_chat_template(CONVERSATION, add_generation_prompt=True, tokenize=False)
+    said = made.apply_chat_template([*CONVERSATION, {"role": "assistant", "content": "[]"}], tokenize=False)
+    assert "Route." in prompt and said.removeprefix(prompt).strip() == f"[]{end}"
 
 
 @pytest.mark.parametrize(
