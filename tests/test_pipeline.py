@@ -1,6 +1,7 @@
 """Holds dvc.yaml to the code: the modules that a stage imports, the params that it loads, the paths that it is given."""
 
 import ast
+import itertools
 import re
 import shlex
 import subprocess
@@ -48,7 +49,7 @@ def outputs(stage: dict) -> set[str]:
 def test_stages_modules_and_params_have_the_same_names():
     modules = {path.stem for path in (PACKAGE / "stages").glob("*.py")} - {"__init__"}
     assert set(STAGES) == modules
-    assert set(PARAMS) == set(STAGES) | {"student", "prompt", "systems", "lora", "confidence"} | UNLISTED
+    assert set(PARAMS) == set(STAGES) | {"launch", "student", "prompt", "systems", "lora", "confidence"} | UNLISTED
     assert all(stage["desc"] for stage in STAGES.values())
 
 
@@ -60,10 +61,10 @@ def test_a_stage_lists_each_local_module_that_it_imports_and_no_other(name):
 
 @pytest.mark.parametrize("name", STAGES)
 def test_a_stage_lists_the_params_sections_that_it_loads(name):
-    tree = ast.parse((PACKAGE / "stages" / f"{name}.py").read_text())
+    trees = [ast.parse((ROOT / source(module)).read_text()) for module in imports(f"toolforge.stages.{name}")]
     loaded = {
         node.args[0].value
-        for node in ast.walk(tree)
+        for node in itertools.chain.from_iterable(map(ast.walk, trees))
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "load_params"
     }
     assert loaded - UNLISTED == set(STAGES[name]["params"])
@@ -73,7 +74,7 @@ def test_a_stage_lists_the_params_sections_that_it_loads(name):
 def test_the_paths_of_a_command_are_the_stages_deps_and_outs(name):
     stage = STAGES[name]
     # What stands before python sets the process's environment.
-    words = shlex.split(re.sub(r"\$\(.*?\)", "", stage["cmd"]))
+    words = shlex.split(re.sub(r"\$\(.*?\)", "", stage["cmd"]).replace("${launch}", PARAMS["launch"]))
     python, dash_m, module, *arguments = words[sum("=" in word for word in words) :]
     assert (python, dash_m, module) == ("python", "-m", f"toolforge.stages.{name}")
     paths = {argument for argument in arguments if "/" in argument}

@@ -75,8 +75,8 @@ def test_every_stage_takes_the_params(document, tmp_path):
     from peft import LoraConfig
     from trl import SFTConfig
 
+    from toolforge.settings import POSITIVE
     from toolforge.stages.export import ExportParams
-    from toolforge.stages.train import POSITIVE
     from toolforge.student import StudentParams
 
     _, values = document

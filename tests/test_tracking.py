@@ -278,7 +278,7 @@ def trained(tiny_llama, tokenizer, tmp_path, catalogue):
 def test_the_trainer_logs_its_losses_and_settings_and_learns_the_same(trained, tmp_path, monkeypatch):
     import torch
 
-    from toolforge.stages.train import Tracked
+    from toolforge.trainer import Tracked
 
     monkeypatch.setattr("toolforge.stages.train.can_compile", lambda: False)
     plain = trained("plain", [])
@@ -307,7 +307,7 @@ def test_the_trainer_logs_its_losses_and_settings_and_learns_the_same(trained, t
 def test_a_training_outlives_wandb(trained, monkeypatch, capfd):
     from transformers import TrainerCallback
 
-    from toolforge.stages.train import Tracked
+    from toolforge.trainer import Tracked
 
     class Killer(TrainerCallback):
         def on_step_begin(self, args, state, control, **_):

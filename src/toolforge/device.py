@@ -51,7 +51,7 @@ def attention(device: Device, packed: str, flash_installed: bool) -> str:
 
 @dataclass(frozen=True)
 class Plan:
-    """How a device trains a recipe. `batch` times `accumulation` are the rows of one step; `fits` says that `need` is within the memory."""
+    """How a device trains a recipe. `batch` times `accumulation` are its rows of one step; `fits` says that `need` is within the memory."""
 
     batch: int
     accumulation: int
@@ -66,20 +66,26 @@ class Plan:
         return f"{self.batch} × {self.accumulation} rows a step; {self.optimizer}; {checkpointing} activation checkpointing"
 
 
-def plan(device: Device, base: Base, recipe: Recipe, accumulation: int, optimizer: str) -> Plan:
+def plan(device: Device, base: Base, recipe: Recipe, accumulation: int, optimizer: str, processes: int = 1) -> Plan:
     """The first that fits of: as params.yaml says, activation checkpointing, the paged 8-bit optimizer as well, fewer rows at once. The rows of one step
-    stay the same. The last of them where none fits.
+    stay the same, shared by as many processes, each on a device of its own. The last of them where none fits. Raises InputError for rows that cannot be shared.
 
     A CPU trains as params.yaml says: it has no paged optimizer, and its memory swaps.
     """
-    rows = recipe.batch * accumulation
+    rows, left = divmod(recipe.batch * accumulation, processes)
+    if left:
+        raise InputError(
+            f"train.per_device_train_batch_size * train.gradient_accumulation_steps: {processes} processes cannot share the {recipe.batch * accumulation} rows of a step evenly"
+        )
+    batches = [size for size in range(min(recipe.batch, rows), 0, -1) if rows % size == 0]
     element = precision(device).itemsize
     savings = (Saving(False, False), Saving(False, True), Saving(True, True))
     if device.kind == "cpu":
-        need = estimate(base, replace(recipe, nf4=False), savings[0], element)
-        return Plan(recipe.batch, accumulation, optimizer, savings[0], need, need.total <= device.memory)
+        need = estimate(base, replace(recipe, nf4=False, batch=batches[0]), savings[0], element)
+        fits = need.total * processes <= device.memory
+        return Plan(batches[0], rows // batches[0], optimizer, savings[0], need, fits)
     # Every product unpacks the 4-bit weights anew, so many rows at once are worth more than what checkpointing computes twice.
-    for batch in (size for size in range(recipe.batch, 0, -1) if rows % size == 0):
+    for batch in batches:
         for saving in savings:
             need = estimate(base, replace(recipe, batch=batch), saving, element)
             found = Plan(

@@ -11,12 +11,11 @@ import torch
 from dvc.exceptions import DvcException
 from dvc.utils.hydra import apply_overrides
 
-from toolforge import device, student
+from toolforge import device, settings, student
 from toolforge.device import USABLE, Device, Plan
 from toolforge.errors import InputError
 from toolforge.memory import Base
 from toolforge.params import PARAMS
-from toolforge.stages import train
 
 LIBRARIES = (
     "torch",
@@ -50,7 +49,7 @@ def report(recipe: Path | None) -> str:
     lines = {
         "device": f"{place.name}, {_gb(place.memory)}",
         "precision": str(device.precision(place)).removeprefix("torch."),
-        "attention": train.kernel(place),
+        "attention": settings.kernel(place),
         "versions": ", ".join(f"{name} {found}" for name in LIBRARIES if (found := _version(name))),
         "base": f"{params.base}, {params.quantization}",
     }
@@ -60,17 +59,17 @@ def report(recipe: Path | None) -> str:
             f"not known: {params.base} is no folder here and not in the hub's cache; `hf download {params.base} config.json` brings its sizes"
         )
     else:
-        nf4 = params.quantization == "nf4" and not student.is_packaged(params.base)
-        asked = train.recipe(config, lora, nf4)
+        nf4 = params.quantization == "nf4" and student.carried(params.base) is None
+        asked = settings.recipe(config, lora, nf4)
         chosen = device.plan(place, base, asked, config.gradient_accumulation_steps, config.optim.value)
         lines["base"] += f", {(base.rounded + base.kept) / 1e9:.3g} billion weights"
         lines |= _memory(place, chosen, config.max_length)
     return "\n".join(f"{name:<12}{text}" for name, text in lines.items())
 
 
-def _settings(recipe: Path | None) -> train.Settings:
+def _settings(recipe: Path | None) -> settings.Settings:
     if recipe is None:
-        return train.settings(Path("models"))
+        return settings.load(Path("models"))
     if not recipe.is_file():
         raise InputError(f"{recipe}: no such file")
     parser = argparse.ArgumentParser(exit_on_error=False, add_help=False)
@@ -83,7 +82,7 @@ def _settings(recipe: Path | None) -> train.Settings:
                 apply_overrides(PARAMS, overrides)
             except DvcException as error:
                 raise InputError(f"{recipe}: {error.__cause__ or error}") from None
-            return train.settings(Path("models"))
+            return settings.load(Path("models"))
 
 
 def _sizes(name: str) -> Base | None:
@@ -97,7 +96,7 @@ def _memory(place: Device, chosen: Plan, length: int) -> dict[str, str]:
     if chosen.fits:
         verdict = f"fits: at most {_gb(need.total)} of {_gb(usable)}"
     else:
-        verdict = f"does not fit: up to {_gb(need.total)} where {_gb(usable)} can be used; lower {train.MEMORY}"
+        verdict = f"does not fit: up to {_gb(need.total)} where {_gb(usable)} can be used; lower {settings.MEMORY}"
     return {
         "weights": _gb(need.weights) + (", for a CPU unpacks 4-bit ones" if place.kind == "cpu" else ""),
         "adapter": f"{_gb(need.adapter)} with gradients and the optimizer's states",

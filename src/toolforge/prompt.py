@@ -14,6 +14,9 @@ from toolforge.params import Params
 from toolforge.records import ToolCall
 from toolforge.tools import Catalogue
 
+# Stands for the query in a prompt that is cut there; no template holds it.
+QUERY = "\ue000"
+
 
 class PromptParams(Params):
     """`tools: none` leaves the catalogue out (a closed one is learned); `schemas` puts it into the prompt through

@@ -60,8 +60,8 @@ def quiet() -> None:
     logging.disable_progress_bar()
 
 
-def _carried(base: str) -> Path | None:
-    """The GGUF file of the package that a base is, None for a hub id or a local folder."""
+def carried(base: str) -> Path | None:
+    """The one GGUF file of the package that a base is, None for a hub id or a local folder. Raises InputError for a package that is not there."""
     if "/" in base or Path(base).exists():
         return None
     spec = importlib.util.find_spec(base.replace("-", "_"))
@@ -73,14 +73,20 @@ def _carried(base: str) -> Path | None:
     return files[0]
 
 
-def unpack(params: StudentParams, folder: Path) -> StudentParams:
+def unpack(params: StudentParams, folder: Path, writes: bool = True) -> StudentParams:
     """The base as `load_base` takes it: `params` itself, or, for a package that carries a GGUF file, `folder`, into which that file is unpacked
     as an ordinary transformers model in bf16. Its weights are rounded there already, so that whoever loads the folder, and knows nothing of
-    `quantization`, has the very base that the adapter is trained on. Raises InputError for a base that is not there.
+    `quantization`, has the very base that the adapter is trained on. Of several processes one `writes`. Raises InputError for a base that is not there.
     """
-    file = _carried(params.base)
+    file = carried(params.base)
     if file is None:
         return params
+    if writes:
+        _unpack(file, params.quantization, folder)
+    return StudentParams(base=str(folder), quantization="none")
+
+
+def _unpack(file: Path, quantization: Literal["nf4", "none"], folder: Path) -> None:
     place, name = str(file.parent), file.name
     model = AutoModelForCausalLM.from_pretrained(
         place,
@@ -91,10 +97,9 @@ def unpack(params: StudentParams, folder: Path) -> StudentParams:
     # bitsandbytes rounds what is loaded from a file.
     with tempfile.TemporaryDirectory() as scratch:
         model.save_pretrained(scratch)
-        rounded = dequantized(load_base(scratch, params.quantization))
+        rounded = dequantized(load_base(scratch, quantization))
         rounded.to(torch.bfloat16).save_pretrained(folder)
     AutoTokenizer.from_pretrained(place, gguf_file=name).save_pretrained(folder)
-    return StudentParams(base=str(folder), quantization="none")
 
 
 def nf4() -> BitsAndBytesConfig:
@@ -112,7 +117,8 @@ def load_base(base: str, quantization: Literal["nf4", "none"]) -> PreTrainedMode
 
     On a CPU the 4-bit weights are unpacked once, here, and not anew for every product: the same numbers, faster.
     """
-    place = "cuda" if torch.cuda.is_available() else "cpu"
+    # Of several GPUs, the one of this process.
+    place = torch.cuda.current_device() if torch.cuda.is_available() else "cpu"
     config = nf4() if quantization == "nf4" else None
     _find(base)
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
@@ -155,7 +161,7 @@ def local_config(base: str) -> PreTrainedConfig | None:
     """The sizes of a base as far as this machine knows them, None for a hub id that is not in the hub's cache. Raises InputError for a package or a
     folder that is none.
     """
-    file = _carried(base)
+    file = carried(base)
     if file:
         return AutoConfig.from_pretrained(str(file.parent), gguf_file=file.name)
     if Path(base).exists():
@@ -164,11 +170,6 @@ def local_config(base: str) -> PreTrainedConfig | None:
         return AutoConfig.from_pretrained(base, local_files_only=True).get_text_config()
     except (OSError, ValueError):
         return None
-
-
-def is_packaged(base: str) -> bool:
-    """Whether a base is a package, whose weights are unpacked, and rounded, once. Raises InputError for one that carries no GGUF file."""
-    return _carried(base) is not None
 
 
 def _find(base: str) -> None:
@@ -209,20 +210,20 @@ def load_settings(folder: Path) -> AdapterSettings:
         raise InputError(f"{folder / SETTINGS}: {first_fault(error)}") from None
 
 
-def load_trained_base(folder: Path, settings: AdapterSettings) -> PreTrainedModel:
-    """The base of the adapter in a folder, as it was in training. Raises InputError where one of them is missing."""
+def trained_base(folder: Path) -> str:
+    """The base of the adapter in a folder, as `load_base` takes it. Raises InputError where the folder holds no adapter."""
     try:
-        base = PeftConfig.from_pretrained(str(folder)).base_model_name_or_path
+        return str(PeftConfig.from_pretrained(str(folder)).base_model_name_or_path)
     except ValueError as error:
         raise InputError(f"{folder}: no trained adapter: {error}") from None
-    return load_base(str(base), settings.quantization)
 
 
 def load_student(folder: Path) -> Student:
     """The adapter of a folder on the base that its adapter_config.json names. Raises InputError where one is missing."""
     settings = load_settings(folder)
     catalogue = Catalogue(settings.tools)
-    model = PeftModel.from_pretrained(load_trained_base(folder, settings), str(folder))
+    base = load_base(trained_base(folder), settings.quantization)
+    model = PeftModel.from_pretrained(base, str(folder))
     return Student(model.eval(), load_tokenizer(str(folder)), settings.prompt, catalogue)
 
 

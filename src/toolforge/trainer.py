@@ -2,15 +2,19 @@
 
 import shutil
 import sysconfig
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
 from peft import PeftModel
+from transformers import PreTrainedModel
+from transformers.integrations import WandbCallback
 from trl import SFTTrainer
 
-from toolforge import packing
+from toolforge import packing, tracking
 
 # The tokens whose logits are reckoned at once: 128 x 49152 of them stay near the cores.
 PART = 128
@@ -33,6 +37,12 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
 
     _loss = staticmethod(_completion_loss)
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """As TRL's. The base's `forward` gives the loss from here on: what wraps it, DDP and FSDP, does its part only where it is called itself."""
+        super().__init__(*args, **kwargs)
+        base = self.accelerator.unwrap_model(self.model).get_base_model()
+        base.forward = partial(self._summed_loss, base)
+
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> packing.Balanced:
         lengths = [len(ids) for ids in self.train_dataset["input_ids"]]
         return packing.Balanced(lengths, self.args.train_batch_size, self.args.seed)
@@ -43,6 +53,15 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
             layer.compile(dynamic=True)
         self._loss = torch.compile(_completion_loss, dynamic=True)
 
+    def _summed_loss(self, base: PreTrainedModel, labels: torch.Tensor, **inputs: Any) -> torch.Tensor:
+        labels = labels[:, 1:]
+        said = labels != -100
+        # peft names all that it could pass on.
+        given = {name: value for name, value in inputs.items() if value is not None}
+        hidden = base.model(**given, use_cache=False).last_hidden_state[:, :-1]
+        parts = zip(torch.split(hidden[said], PART), torch.split(labels[said], PART), strict=True)
+        return torch.stack([self._loss(base.lm_head, *part) for part in parts]).sum()
+
     def compute_loss(
         self,
         model: PeftModel,
@@ -51,12 +70,30 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
         num_items_in_batch: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """The mean negative log-likelihood of the completion's tokens, over all of them in the optimizer's batch."""
-        labels = inputs.pop("labels")[:, 1:]
-        base = self.accelerator.unwrap_model(model).get_base_model()
-        said = labels != -100
-        # accelerate wraps the outer model's forward alone, which this goes past.
-        with self.accelerator.autocast():
-            hidden = base.model(**inputs, use_cache=False).last_hidden_state[:, :-1]
-            parts = zip(hidden[said].split(PART), labels[said].split(PART), strict=True)
-            total = sum(self._loss(base.lm_head, *part) for part in parts)
-        return total / (said.sum() if num_items_in_batch is None else num_items_in_batch)
+        total = model(**inputs)
+        if num_items_in_batch is None:
+            loss: torch.Tensor = total / (inputs["labels"][:, 1:] != -100).sum()
+        else:
+            # The tokens of all processes are counted, and their gradients are averaged.
+            loss = total / num_items_in_batch * self.accelerator.num_processes
+        return loss
+
+
+class Tracked(WandbCallback):  # type: ignore[misc]
+    """The trainer's own log to wandb, which ends where it fails: no training is lost for its log."""
+
+    def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
+        """Log the settings."""
+        self._log(super().on_train_begin, *args, **kwargs)
+
+    def on_log(self, *args: Any, **kwargs: Any) -> None:
+        """Log the losses."""
+        self._log(super().on_log, *args, **kwargs)
+
+    def _log(self, log: Callable[..., None], *args: Any, **kwargs: Any) -> None:
+        try:
+            log(*args, **kwargs)
+        except Exception as error:
+            tracking.say(f"the training goes on, its log does not: {error}")
+            # The callback's own mark for doing nothing.
+            self._wandb = None

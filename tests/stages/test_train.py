@@ -10,7 +10,8 @@ from toolforge.device import Device, plan
 from toolforge.memory import TARGETS, Base, Recipe
 from toolforge.prompt import PromptParams, answer, render
 from toolforge.records import Example, ToolCall
-from toolforge.stages.train import curves, dataset, recipe, settle
+from toolforge.settings import recipe, settle
+from toolforge.stages.train import curves, dataset
 from toolforge.trainer import CompletionTrainer, can_compile
 
 pytestmark = pytest.mark.slow

@@ -4,7 +4,6 @@ It is asked in the strongest way at hand: its answers are held to the catalogue'
 seldom parses; and the prompt's fixed part is computed once.
 """
 
-import importlib.util
 import json
 import random
 from collections.abc import Sequence
@@ -22,17 +21,6 @@ SYSTEM = (
     "Decide which of these tools the user's message calls. Answer with a JSON list of calls and nothing else, such as "
     '[{"name": "weather", "arguments": {"location": "Paris"}}], or [] where no tool is needed.'
 )
-# Stands for the query in a prompt that is cut there; no template holds it.
-QUERY = "\ue000"
-
-
-def carried(base: str) -> Path | None:
-    """The one GGUF file of the installed package that `student.base` names, None where it names something else."""
-    if "/" in base or Path(base).exists():
-        return None
-    spec = importlib.util.find_spec(base.replace("-", "_"))
-    files = sorted(Path(spec.origin).parent.glob("*.gguf")) if spec and spec.origin else []
-    return files[0] if len(files) == 1 else None
 
 
 def some_of_each(train: Sequence[Example], classes: Sequence[str], count: int, seed: int) -> list[Example]:
@@ -58,9 +46,9 @@ class Untuned:
         for example in examples:
             turns.append({"role": "user", "content": example.query})
             turns.append({"role": "assistant", "content": prompt.answer(example.calls)})
-        turns.append({"role": "user", "content": QUERY})
+        turns.append({"role": "user", "content": prompt.QUERY})
         text: str = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
-        before, after = text.split(QUERY)
+        before, after = text.split(prompt.QUERY)
         self._decoder = Decoder(gguf, catalogue, before, after, tokenizer.eos_token, answer_tokens)
 
     def route(self, query: str) -> list[ToolCall] | None:

@@ -27,7 +27,7 @@ from toolforge.errors import InputError, run
 from toolforge.params import Params, load_params
 from toolforge.records import Example, Prediction, ToolCall, class_of, read_rows, write_json
 from toolforge.router import Router
-from toolforge.student import StudentParams, quiet
+from toolforge.student import StudentParams, carried, quiet
 from toolforge.tools import Catalogue, load_tools
 
 # Below this p one of the two is said to be better: some ten baselines are compared.
@@ -183,7 +183,7 @@ def untuned_bases(
     train: Sequence[Example], catalogue: Catalogue, base: str, params: BaselinesParams
 ) -> Iterator[tuple[str, Untuned]]:
     """The base without and with examples, one in memory at a time; none, with a line that says so, where no package carries it."""
-    gguf = untuned.carried(base)
+    gguf = carried(base)
     if gguf is None:
         print(f"baselines: student.base {base} is no package with a GGUF file; the untuned base is left out")
         return

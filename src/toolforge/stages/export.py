@@ -21,14 +21,11 @@ from toolforge.errors import InputError, run
 from toolforge.merging import load_merged, merge
 from toolforge.params import Params, load_params
 from toolforge.parity import Answers
-from toolforge.prompt import parse, render
+from toolforge.prompt import QUERY, parse, render
 from toolforge.quantizing import Quantization, convert, quantize
 from toolforge.records import Example, read_rows, write_json, write_text
 from toolforge.router import Router, RouterSettings
 from toolforge.student import Student
-
-# Stands for the query in a prompt that is cut there; no template holds it.
-QUERY = "\ue000"
 
 
 class ExportParams(Params):
@@ -159,8 +156,7 @@ def main() -> None:
     trained = student.load_student(paths.adapter)
     # What is compared are weights: bfloat16's rounding of the products alone changed the answers to 5 of 408 queries of the same ones.
     trained.model.float()
-    with console.status("merging the adapter into the base"):
-        merge(paths.adapter, paths.merged)
+    merge(paths.adapter, paths.merged)
     merged = load_merged(paths.merged, trained)
     answers = {"trained": answer(trained, val, params), "merged": answer(merged, val, params)}
     some = val[:: params.systems_every]

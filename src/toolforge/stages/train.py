@@ -7,7 +7,7 @@ import math
 import resource
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,61 +17,24 @@ from datasets import Dataset
 from peft import LoraConfig
 from peft.helpers import disable_input_dtype_casting
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
-from transformers.integrations import WandbCallback
 from transformers.trainer_utils import get_last_checkpoint
-from transformers.training_args import OptimizerNames
-from transformers.utils import is_flash_attn_2_available
 from trl import SFTConfig, SFTTrainer
 
-from toolforge import attention, device, packing, student, tracking
-from toolforge.device import Device, Plan
+from toolforge import attention, device, packing, settings, student, tracking
 from toolforge.errors import InputError, run
-from toolforge.memory import TARGETS, Base, Recipe
+from toolforge.memory import Base
 from toolforge.params import load_params
 from toolforge.prompt import PromptParams, answer, render
 from toolforge.records import Example, read_rows, write_json, write_text
-from toolforge.student import AdapterSettings, StudentParams
+from toolforge.student import AdapterSettings
 from toolforge.systems import SystemsParams, draw, load_systems
 from toolforge.tools import Catalogue, load_tools
 from toolforge.tracking import TrackingParams
-from toolforge.trainer import CompletionTrainer, can_compile
+from toolforge.trainer import CompletionTrainer, Tracked, can_compile
 
-POSITIVE = (
-    "r",
-    "lora_alpha",
-    "learning_rate",
-    "num_train_epochs",
-    "per_device_train_batch_size",
-    "gradient_accumulation_steps",
-    "eval_steps",
-    "logging_steps",
-    "max_length",
-)
-
-# What takes less of a GPU's memory where it is lowered.
-MEMORY = "train.max_length, train.per_device_train_batch_size (and raise train.gradient_accumulation_steps) or lora.r"
+UNTRACKED = TrackingParams(wandb="disabled")
 # What Gemma 2 has and Gemma 3 has not.
 SOFT_CAPS = ("attn_logit_softcapping", "final_logit_softcapping")
-
-
-class Tracked(WandbCallback):  # type: ignore[misc]
-    """The trainer's own log to wandb, which ends where it fails: no training is lost for its log."""
-
-    def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
-        """Log the settings."""
-        self._log(super().on_train_begin, *args, **kwargs)
-
-    def on_log(self, *args: Any, **kwargs: Any) -> None:
-        """Log the losses."""
-        self._log(super().on_log, *args, **kwargs)
-
-    def _log(self, log: Callable[..., None], *args: Any, **kwargs: Any) -> None:
-        try:
-            log(*args, **kwargs)
-        except Exception as error:
-            tracking.say(f"the training goes on, its log does not: {error}")
-            # The callback's own mark for doing nothing.
-            self._wandb = None
 
 
 def train(
@@ -125,58 +88,6 @@ def train(
     with disable_input_dtype_casting(trainer.model):
         trainer.train(resume_from_checkpoint=get_last_checkpoint(config.output_dir))
     return trainer
-
-
-Settings = tuple[StudentParams, LoraConfig, SFTConfig]
-
-
-def settings(checkpoints: Path) -> Settings:
-    """What params.yaml says of the base, the adapter and the training."""
-    precision = student.precision()
-    config = load_params(
-        "train",
-        SFTConfig,
-        POSITIVE,
-        output_dir=str(checkpoints),
-        bf16=precision == torch.bfloat16,
-        fp16=precision == torch.float16,
-        use_cpu=not torch.cuda.is_available(),
-        activation_checkpointing=False,
-        completion_only_loss=True,
-        # Batches are drawn at random: grouped by length, those of short answers would be all no_tool.
-        remove_unused_columns=False,
-        eval_strategy="steps",
-        save_strategy="steps",
-        load_best_model_at_end=True,
-        metric_for_best_model="eval_loss",
-        report_to="none",
-        dataloader_pin_memory=torch.cuda.is_available(),
-    )
-    lora = load_params("lora", LoraConfig, POSITIVE, task_type="CAUSAL_LM")
-    return load_params("student", StudentParams), lora, config
-
-
-def recipe(config: SFTConfig, lora: LoraConfig, nf4: bool) -> Recipe:
-    """What of the settings decides about memory. Of `lora.target_modules` that are no list of names, all are counted."""
-    targets = lora.target_modules
-    names = TARGETS if targets is None or isinstance(targets, str) else [name for name in TARGETS if name in targets]
-    return Recipe(nf4, lora.r, names, config.per_device_train_batch_size, config.max_length)
-
-
-def kernel(place: Device) -> str:
-    """The attention that packed rows are trained with there."""
-    return device.attention(place, attention.PACKED, is_flash_attn_2_available())
-
-
-def settle(config: SFTConfig, chosen: Plan) -> None:
-    """Write what the device was given to do into the trainer's settings; of a plan for a CPU nothing changes."""
-    if chosen.batch < config.per_device_train_batch_size:
-        # Without a backward pass a row takes a quarter of the memory or less.
-        config.per_device_eval_batch_size = min(config.per_device_eval_batch_size, 4 * chosen.batch)
-    config.per_device_train_batch_size = chosen.batch
-    config.gradient_accumulation_steps = chosen.accumulation
-    config.optim = OptimizerNames(chosen.optimizer)
-    config.activation_checkpointing = config.gradient_checkpointing = chosen.saving.checkpointing
 
 
 def dataset(examples: Sequence[Example], prompts: Sequence[PromptParams], catalogue: Catalogue) -> Dataset:
@@ -257,7 +168,7 @@ def main() -> None:
     for name in ("tools", "systems", "train", "val", "adapter", "checkpoints", "curves", "figures"):
         parser.add_argument(name, type=Path)
     paths = parser.parse_args()
-    params, lora, config = settings(paths.checkpoints)
+    params, lora, config = settings.load(paths.checkpoints)
     prompt = load_params("prompt", PromptParams)
     foreign = load_params("systems", SystemsParams)
     tracked = load_params("tracking", TrackingParams)
@@ -268,50 +179,59 @@ def main() -> None:
     train_dataset = dataset(examples, prompts, catalogue)
     val_dataset = dataset(val, [prompt] * len(val), catalogue)
     student.quiet()
-    paths.adapter.mkdir(parents=True, exist_ok=True)
-    base = student.unpack(params, paths.adapter / "base")
-    place = device.here()
-    chosen = device.plan(
-        place,
-        Base.of(student.load_config(base.base)),
-        recipe(config, lora, base.quantization == "nf4"),
-        config.gradient_accumulation_steps,
-        config.optim.value,
-    )
-    settle(config, chosen)
-    if place.kind == "cuda":
-        print(f"train: {place.name}: {chosen}")
-    used = {
-        "student": params.model_dump(),
-        "prompt": prompt.model_dump(),
-        "systems": foreign.model_dump(),
-        "lora": lora.to_dict(),
-        "train": config.to_dict(),
-    }
-    _keep_checkpoints_of(
-        _fingerprint([paths.tools, paths.systems, paths.train, paths.val], *used.values()), paths.checkpoints
-    )
+    # Of several processes one writes, and the others wait for its base.
+    leads, place = config.should_save, device.here()
+    with config.main_process_first(local=False):
+        base = student.unpack(params, paths.adapter / "base", leads)
+        chosen = device.plan(
+            place,
+            Base.of(student.load_config(base.base)),
+            settings.recipe(config, lora, base.quantization == "nf4"),
+            config.gradient_accumulation_steps,
+            config.optim.value,
+            config.world_size,
+        )
+        settings.settle(config, chosen)
+        used = {
+            "student": params.model_dump(),
+            "prompt": prompt.model_dump(),
+            "systems": foreign.model_dump(),
+            "lora": lora.to_dict(),
+            "train": config.to_dict(),
+        }
+        if leads:
+            _keep_checkpoints_of(
+                _fingerprint([paths.tools, paths.systems, paths.train, paths.val], *used.values()), paths.checkpoints
+            )
+    if leads and place.kind == "cuda":
+        print(f"train: {config.world_size} x {place.name}: {chosen}")
     tokenizer = student.load_tokenizer(base.base)
-    with tracking.run("train", tracked, used) as opened, device.memory_for(MEMORY):
+    with tracking.run("train", tracked if leads else UNTRACKED, used) as opened, device.memory_for(settings.MEMORY):
         model = student.load_base(base.base, base.quantization)
         callbacks = [Tracked()] if opened else []
-        trainer = train(model, tokenizer, train_dataset, val_dataset, lora, config, callbacks, kernel(place))
+        trainer = train(model, tokenizer, train_dataset, val_dataset, lora, config, callbacks, settings.kernel(place))
     figures = summary(trainer)
     if not math.isfinite(figures["val_loss"] or math.nan):
         raise InputError("train: the loss is not finite; lower train.learning_rate")
-    # peft keeps them as a set, which would be written in another order each time.
-    for adapter in trainer.model.peft_config.values():
-        if not isinstance(adapter.target_modules, str):
-            adapter.target_modules = sorted(adapter.target_modules)
-    trainer.model.save_pretrained(str(paths.adapter))
-    tokenizer.save_pretrained(str(paths.adapter))
-    student.save_settings(
-        paths.adapter, AdapterSettings(prompt=prompt, tools=catalogue.schemas, quantization=base.quantization)
-    )
-    write_text(paths.curves, curves(trainer.state.log_history).to_csv(index=False, lineterminator="\n"))
-    write_json(paths.figures, figures)
-    shutil.rmtree(paths.checkpoints)
-    print(f"train: validation loss {figures['val_loss']} at step {figures['best_step']}; adapter in {paths.adapter}")
+    # What FSDP has cut into shards is put together by all processes.
+    weights = trainer.accelerator.get_state_dict(trainer.model_wrapped) if trainer.is_fsdp_enabled else None
+    if leads:
+        # peft keeps them as a set, which would be written in another order each time.
+        for adapter in trainer.model.peft_config.values():
+            if not isinstance(adapter.target_modules, str):
+                adapter.target_modules = sorted(adapter.target_modules)
+        trainer.model.save_pretrained(str(paths.adapter), state_dict=weights)
+        tokenizer.save_pretrained(str(paths.adapter))
+        student.save_settings(
+            paths.adapter, AdapterSettings(prompt=prompt, tools=catalogue.schemas, quantization=base.quantization)
+        )
+        write_text(paths.curves, curves(trainer.state.log_history).to_csv(index=False, lineterminator="\n"))
+        write_json(paths.figures, figures)
+        shutil.rmtree(paths.checkpoints)
+        print(
+            f"train: validation loss {figures['val_loss']} at step {figures['best_step']}; adapter in {paths.adapter}"
+        )
+    trainer.accelerator.end_training()
 
 
 if __name__ == "__main__":
