@@ -87,11 +87,7 @@ def row(
     """
     if [one.id for one in found.predictions] != [one.id for one in reference.predictions]:
         raise InputError(f"ablations: {name} and the reference did not answer the same rows")
-    ours, theirs = (
-        [scoring.calls_match(calls, one.predicted) for calls, one in scoring.labelled(rows)]
-        for rows in (found.predictions, reference.predictions)
-    )
-    pairs = paired.compare(ours, theirs)
+    pairs = paired.compare(scoring.corrects(found.predictions), scoring.corrects(reference.predictions))
     test, train = found.scores, found.train
     accuracies = {
         f"{prefix}{key}": part[key]

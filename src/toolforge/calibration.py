@@ -43,6 +43,14 @@ def fit(confidences: Sequence[float], correct: Sequence[bool]) -> Calibration:
     return Calibration(slope=float(model.coef_[0, 0]), intercept=float(model.intercept_[0]))
 
 
+def fit_with_threshold(
+    confidences: Sequence[float], correct: Sequence[bool], precision: float
+) -> tuple[Calibration, float | None]:
+    """The calibration, and the calibrated probability from which on at least a share of `precision` of these answers is right."""
+    found = fit(confidences, correct)
+    return found, threshold([found.apply(confidence) for confidence in confidences], correct, precision)
+
+
 def cross_fitted(confidences: Sequence[float], correct: Sequence[bool], folds: int = 10) -> list[float]:
     """The calibrated probability of each answer, by a calibration that was fitted on the other folds: every `folds`-th answer is one.
 

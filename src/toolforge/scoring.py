@@ -97,6 +97,11 @@ def labelled(predictions: Sequence[Prediction]) -> list[Labelled]:
     return [(row.calls, row) for row in predictions if row.calls is not None]
 
 
+def corrects(predictions: Sequence[Prediction]) -> list[bool]:
+    """Whether each of the predictions that have gold has the right calls, arguments included."""
+    return [calls_match(calls, row.predicted) for calls, row in labelled(predictions)]
+
+
 def accuracies(predictions: Sequence[Prediction]) -> dict[str, float]:
     """tool_accuracy and call_accuracy of the predictions that have gold, with n and intervals."""
     return _accuracies(labelled(predictions))

@@ -9,7 +9,6 @@ import pandas as pd
 from pydantic import Field
 
 from toolforge import calibration, confidence, execute, scoring, student, tracking
-from toolforge.calibration import Calibration
 from toolforge.confidence import ConfidenceParams
 from toolforge.device import memory_for
 from toolforge.errors import InputError, run
@@ -80,21 +79,9 @@ SLICES: dict[str, Callable[[Question], str]] = {
 }
 
 
-def correct(predictions: Sequence[Prediction]) -> list[bool]:
-    """Whether each prediction that has gold has the right calls, arguments included."""
-    return [scoring.calls_match(calls, row.predicted) for calls, row in scoring.labelled(predictions)]
-
-
 def confidences(predictions: Sequence[Prediction]) -> list[float]:
     """The model's own probability of each prediction that has gold."""
     return [row.confidence for _, row in scoring.labelled(predictions)]
-
-
-def calibrate(predictions: Sequence[Prediction], precision: float) -> tuple[Calibration, float | None]:
-    """The calibration of the model's probabilities, and the threshold from which on a share of `precision` of these predictions is right."""
-    fitted = calibration.fit(confidences(predictions), correct(predictions))
-    calibrated = [fitted.apply(one) for one in confidences(predictions)]
-    return fitted, calibration.threshold(calibrated, correct(predictions), precision)
 
 
 def load_questions(path: Path) -> list[Question]:
@@ -128,13 +115,14 @@ def main() -> None:
     classes = model.catalogue.classes
     calibrated = None
     if paths.val:
-        calibrated = calibrate(evaluate(model, load_questions(paths.val), params), sure.precision)
+        val = evaluate(model, load_questions(paths.val), params)
+        calibrated = calibration.fit_with_threshold(confidences(val), scoring.corrects(val), sure.precision)
     results, curve = {}, []
     for prefix, questions in files.items():
         predictions = evaluate(model, questions, params)
         results[f"{prefix}test"] = score(questions, predictions, classes)
         if calibrated and any(row.calls is not None for row in predictions):
-            own, right = confidences(predictions), correct(predictions)
+            own, right = confidences(predictions), scoring.corrects(predictions)
             results[f"{prefix}test"]["confidence"] = confidence.scores(own, right, *calibrated, sure)
             probabilities = [calibrated[0].apply(one) for one in own]
             curve += [(f"{prefix}test", *point) for point in confidence.risk_coverage(probabilities, right)]

@@ -57,17 +57,16 @@ def export(
     precision: float,
 ) -> tuple[Calibration, dict[str, Any]]:
     """The calibration of the exported router, and the figures, from the `answers` of the trained, merged and exported form to the same queries
-    and the exported one's uncalibrated confidences; `precision` is what the threshold promises. Raises InputError where the merged or the exported form is not the trained one.
+    and the exported one's uncalibrated confidences; `precision` is what the threshold promises. Raises InputError where the merged or the
+    exported form is not the trained one.
     """
     for form in ("merged", "exported"):
         fault = parity.fault(form, gold, answers["trained"], answers[form], params.agreement, params.accuracy_loss)
         if fault:
             raise InputError(f"export: {fault}")
     correct = parity.corrects(gold, answers["exported"])
-    found = calibration.fit(confidences, correct)
-    calibrated = [found.apply(confidence) for confidence in confidences]
-    threshold = calibration.threshold(calibrated, correct, precision)
-    sure = [] if threshold is None else [confidence >= threshold for confidence in calibrated]
+    found, threshold = calibration.fit_with_threshold(confidences, correct, precision)
+    sure = [threshold is not None and found.apply(confidence) >= threshold for confidence in confidences]
     return found, {
         "n": len(gold),
         "accuracy": {
