@@ -104,7 +104,8 @@ def test_a_base_in_shards_becomes_shards_with_the_weights_that_peft_gives_the_wh
     tiny_llama, tokenizer, catalogue, tmp_path, settings
 ):
     base, adapter, folder = tmp_path / "base", tmp_path / "adapter", tmp_path / "merged"
-    tiny_llama(5, initializer_range=0.2, tie_word_embeddings=False).save_pretrained(base, max_shard_size="2MB")
+    model = tiny_llama(5, initializer_range=0.2, tie_word_embeddings=False)
+    model.bfloat16().save_pretrained(base, max_shard_size="2MB")
     shards = sorted(path.name for path in base.glob("*.safetensors"))
     assert len(shards) > 2
     adapted(base, adapter, tokenizer, catalogue, **settings)
@@ -114,7 +115,8 @@ def test_a_base_in_shards_becomes_shards_with_the_weights_that_peft_gives_the_wh
     assert index["metadata"]["total_size"] == sum(
         weight.nbytes for name in shards for weight in load_file(folder / name).values()
     )
-    whole = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), str(adapter)).merge_and_unload()
+    original = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    whole = PeftModel.from_pretrained(original, str(adapter)).merge_and_unload()
     wanted, found = whole.state_dict(), AutoModelForCausalLM.from_pretrained(folder).state_dict()
     assert set(found) == set(wanted)
     for name, weight in wanted.items():

@@ -103,6 +103,9 @@ class _Sums:
     def of(self, key: str, weight: torch.Tensor) -> torch.Tensor:
         """The merged weight or bias of a key of the base's files."""
         name, _, kind = key.rpartition(".")
+        if weight.is_floating_point():
+            # As it is loaded for training.
+            weight = weight.to(student.precision())
         if kind == "weight" and name in self._rounded:
             weight = _rounded(weight)
         layer = self._adapted.get(name)
@@ -126,7 +129,7 @@ class _Sums:
 
 def _rounded(weight: torch.Tensor) -> torch.Tensor:
     """As bitsandbytes rounds it when the base is loaded, of which `student.nf4` is the configuration."""
-    return dequantize_4bit(*quantize_4bit(weight.to(student.precision()), quant_type="nf4", compress_statistics=True))
+    return dequantize_4bit(*quantize_4bit(weight, quant_type="nf4", compress_statistics=True))
 
 
 def load_merged(folder: Path, trained: Student) -> Student:
