@@ -197,7 +197,8 @@ def test_wandbs_own_death_is_a_line(capfd):
     with tracking.run("train", TrackingParams(wandb="offline"), {}):
         kill_wandb()
     _, line = lines(capfd)
-    assert line.startswith("tracking: not all of the run is logged (Connection lost)")
+    # The reason is "Connection lost", or none where another of wandb's threads notices first.
+    assert line.startswith("tracking: not all of the run is logged (")
     # The next run is none the worse for it.
     tracking.record("eval", TrackingParams(wandb="offline"), {}, {"test": {"n": 1}})
     (line,) = lines(capfd)
