@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -84,4 +83,3 @@ def test_rows_that_cannot_be_shared_are_refused(tmp_path):
     _, printed = train(tmp_path / "odd", *TWO, per_device_train_batch_size=7)
     assert "2 processes cannot share the 7 rows of a step evenly" in printed
     assert not (tmp_path / "odd" / "loss.csv").exists()
-    shutil.rmtree(tmp_path / "odd")

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -198,7 +199,7 @@ def test_wandbs_own_death_is_a_line(capfd):
         kill_wandb()
     _, line = lines(capfd)
     # The reason is "Connection lost", or none where another of wandb's threads notices first.
-    assert line.startswith("tracking: not all of the run is logged (")
+    assert re.match(r"tracking: not all of the run is logged \((Connection lost)?\)", line)
     # The next run is none the worse for it.
     tracking.record("eval", TrackingParams(wandb="offline"), {}, {"test": {"n": 1}})
     (line,) = lines(capfd)
