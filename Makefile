@@ -14,9 +14,10 @@ repro: $(READY)
 test: $(READY)
 	pytest
 
-## What the last run gave, as a page to read; and the README's picture of it
+## What the last run gave, as a page to read; and the README's picture and figures of it
 report: $(READY)
 	python -m toolforge.report metrics data report.html docs/accuracy.svg
+	python -m toolforge.readme metrics README.md
 
 ## Format, lint, types, and who imports whom
 check: $(READY)

@@ -9,11 +9,13 @@ shipped LoRA on the same random batches, forward, backward and optimizer; the fi
 import sys
 import tempfile
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig
+from peft.helpers import disable_input_dtype_casting
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
@@ -38,6 +40,7 @@ def measure(
     *,
     lora: LoraConfig,
     batch: int = BATCH,
+    learning_rate: float = 1e-3,
     **settings: Any,
 ) -> dict[str, Any]:
     """Tokens a second, padding not counted, and the mean loss, over STEPS optimizer steps of `batch` rows."""
@@ -59,7 +62,16 @@ def measure(
     )  # fmt: skip
     if own and model.device.type == "cpu" and can_compile():
         trainer.compile()
-    optimizer = torch.optim.AdamW([p for p in trainer.model.parameters() if p.requires_grad], lr=1e-3)
+    # What Trainer.train and the train stage would do first.
+    if own:
+        for weight in trainer.model.parameters():
+            if weight.requires_grad:
+                weight.data = weight.data.float()
+    if trainer.args.activation_checkpointing:
+        trainer.model.activation_checkpointing_enable()
+    optimizer = torch.optim.AdamW(
+        [p for p in trainer.model.parameters() if p.requires_grad], lr=learning_rate, fused=True
+    )
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0)).tolist()
     trainer.model.train()
     seconds, tokens, losses = 0.0, 0, []
@@ -70,7 +82,8 @@ def measure(
             for key, value in trainer.data_collator(picked).items()
         }
         start = time.perf_counter()
-        with trainer.compute_loss_context_manager(), trainer.accelerator.autocast():
+        casting = disable_input_dtype_casting(trainer.model) if own else nullcontext()
+        with trainer.compute_loss_context_manager(), trainer.accelerator.autocast(), casting:
             loss = trainer.compute_loss(trainer.model, inputs)
         loss.backward()
         optimizer.step()

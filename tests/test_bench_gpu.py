@@ -16,6 +16,9 @@ pytestmark = pytest.mark.slow
 
 
 def bench(folder, *options):
+    # No compiler: for a few steps it is not worth its minute.
+    path = folder / "bin"
+    path.mkdir()
     rows = [
         Example(
             id=str(n), query=f"do I need umbrella number {n} in Tromsø, or in any of the towns near it?", source="authored",
@@ -27,7 +30,7 @@ def bench(folder, *options):
     done = subprocess.run(
         [sys.executable, "benchmarks/gpu.py", folder / "train.jsonl", folder / "out.json", *options],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "HF_HUB_OFFLINE": "1"},
+        env={**os.environ, "PATH": str(path), "PYTHONPATH": str(ROOT / "src"), "HF_HUB_OFFLINE": "1"},
         capture_output=True,
         text=True,
         check=False,
@@ -38,11 +41,13 @@ def bench(folder, *options):
 
 def test_both_ways_of_training_are_measured_on_the_same_rows_at_equal_loss(tmp_path):
     bench(tmp_path, "--tiny")
-    found = json.loads((tmp_path / "out.json").read_text())["tiny"]
-    ours, plain = found["toolforge"], found["plain_trl"]
-    assert ours["loss_of_last_steps"] == pytest.approx(plain["loss_of_last_steps"], rel=0.02)
-    assert ours["tokens_per_second"] > 0 and ours["share_of_peak"] > 0
-    assert found["ratio"] == pytest.approx(ours["tokens_per_second"] / plain["tokens_per_second"], abs=0.01)
+    tiny = json.loads((tmp_path / "out.json").read_text())["tiny"]
+    assert set(tiny) == {"long_rows", "train_rows"}
+    for found in tiny.values():
+        ours, plain = found["toolforge"], found["plain_trl"]
+        assert ours["loss_of_last_steps"] == pytest.approx(plain["loss_of_last_steps"], rel=0.02)
+        assert ours["tokens_per_second"] > 0 and ours["share_of_peak"] > 0
+        assert found["ratio"] == pytest.approx(ours["tokens_per_second"] / plain["tokens_per_second"], abs=0.01)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="here is a GPU")

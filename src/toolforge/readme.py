@@ -1,0 +1,79 @@
+"""README's figures, from metrics/: what stands there between `<!-- figures: NAME -->` and `<!-- end -->`. Part of `make report`."""
+
+import argparse
+import json
+import re
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+
+from toolforge.errors import InputError, run
+from toolforge.records import write_text
+
+MARKED = re.compile(r"(<!-- figures: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+DOCUMENTS = ("data", "train", "eval", "export", "baselines")
+ROUTERS = {
+    "student": "**the trained router**",
+    "majority": "the commonest answer",
+    "keywords": "keywords and regexes by hand, arguments included",
+    "tfidf": "TF-IDF of words and characters, logistic regression",
+    "nearest": "nearest queries of train, all-MiniLM-L6-v2",
+    "semantic_router": "semantic-router's defaults on that embedding",
+    "probe": "logistic regression on that embedding",
+    "untuned_zero_shot": "the untuned base with the catalogue",
+    "untuned_few_shot": "the same with an example of each class",
+    "teacher": "the teacher",
+}
+
+
+def filled(text: str, documents: Mapping[str, Any]) -> str:
+    """The text with its marked blocks made anew; `documents` are those of metrics/ by name. Raises InputError for a block that readme.md.j2 has no macro for."""
+    environment = Environment(autoescape=False, undefined=StrictUndefined)
+    environment.filters |= {"percent": _percent, "interval": _interval, "ms": _milliseconds}
+    template = environment.from_string(files("toolforge").joinpath("readme.md.j2").read_text(encoding="utf-8"))
+    scores = documents["eval"]
+    pairs = zip(scores["confidence"]["escalation"], scores["hard_test"]["confidence"]["escalation"], strict=True)
+    module = template.make_module({**documents, "routers": ROUTERS, "pairs": list(pairs)})
+
+    def block(match: re.Match[str]) -> str:
+        made = getattr(module, match[2], None)
+        if made is None:
+            raise InputError(f"figures: {match[2]}: readme.md.j2 has no macro of that name")
+        return f"{match[1]}{made().strip()}\n{match[4]}"
+
+    return MARKED.sub(block, text)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _interval(part: Mapping[str, Any], metric: str) -> str:
+    value, low, high = (100 * part[metric + end] for end in ("", "_low", "_high"))
+    return f"{value:.1f} % [{low:.1f}, {high:.1f}]"
+
+
+def _milliseconds(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+
+
+def main() -> None:
+    """Rewrite README from METRICS."""
+    parser = argparse.ArgumentParser(prog="toolforge.readme", description=__doc__)
+    parser.add_argument("metrics", type=Path)
+    parser.add_argument("readme", type=Path)
+    paths = parser.parse_args()
+    documents = {}
+    for name in DOCUMENTS:
+        path = paths.metrics / f"{name}.json"
+        if not path.is_file():
+            raise InputError(f"{path}: no such file; run dvc repro")
+        documents[name] = json.loads(path.read_text(encoding="utf-8"))
+    write_text(paths.readme, filled(paths.readme.read_text(encoding="utf-8"), documents))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,63 @@
+"""README says what metrics/ holds."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from toolforge import readme
+from toolforge.errors import InputError
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = {name: json.loads((ROOT / "metrics" / f"{name}.json").read_text()) for name in readme.DOCUMENTS}
+
+
+def test_the_shipped_readme_has_the_figures_of_the_shipped_metrics():
+    text = (ROOT / "README.md").read_text()
+    assert len(readme.MARKED.findall(text)) == 4
+    assert readme.filled(text, DOCUMENTS) == text
+
+
+def test_what_stands_outside_of_the_marks_stays(tmp_path, monkeypatch):
+    shutil.copytree(ROOT / "metrics", tmp_path / "metrics")
+    path = tmp_path / "README.md"
+    path.write_text("# Mine 99 %\n<!-- figures: accuracy -->\nold\n<!-- end -->\nand so on\n")
+    monkeypatch.setattr(sys, "argv", ["readme", str(tmp_path / "metrics"), str(path)])
+    readme.main()
+    lines = path.read_text().splitlines()
+    assert lines[:2] == ["# Mine 99 %", "<!-- figures: accuracy -->"] and lines[-2:] == ["<!-- end -->", "and so on"]
+    test, scores = lines[4], DOCUMENTS["eval"]
+    assert test.startswith("| **test** | 881 | **") and "old" not in lines
+    assert f"**{100 * scores['tool_accuracy']:.1f} % [{100 * scores['tool_accuracy_low']:.1f}, " in test
+
+
+@pytest.mark.parametrize("metric", ["tool_accuracy", "call_accuracy"])
+def test_a_baseline_without_a_metric_has_an_empty_cell(metric):
+    rows = readme.filled("<!-- figures: comparison -->\n<!-- end -->\n", DOCUMENTS).splitlines()
+    (tfidf,) = [row for row in rows if row.startswith("| TF-IDF")]
+    cells = [cell.strip() for cell in tfidf.strip("|").split("|")]
+    column = {"tool_accuracy": 2, "call_accuracy": 3}[metric]
+    assert bool(cells[column]) == (metric in DOCUMENTS["baselines"]["tfidf"])
+
+
+def test_another_catalogue_without_suites_has_its_own_rows():
+    documents = json.loads(json.dumps(DOCUMENTS))
+    scores = documents["eval"]
+    scores["by_class"] = {"currency": scores["by_class"]["weather"], "no_tool": scores["by_class"]["no_tool"]}
+    del scores["by_unseen_entities"], scores["hard_test"]["by_suite"]
+    rows = readme.filled("<!-- figures: accuracy -->\n<!-- end -->\n", documents).splitlines()
+    assert [row.split("|")[1].strip(" *") for row in rows[3:7]] == ["test", "currency", "no_tool", "hard_test"]
+    assert not any("calculator" in row or "unseen" in row for row in rows)
+
+
+def test_a_name_that_no_macro_has_is_refused():
+    with pytest.raises(InputError, match=r"figures: speed: readme\.md\.j2 has no macro of that name"):
+        readme.filled("<!-- figures: speed -->\n<!-- end -->\n", DOCUMENTS)
+
+
+def test_metrics_that_are_not_there_are_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["readme", str(tmp_path), str(ROOT / "README.md")])
+    with pytest.raises(InputError, match=r"data\.json: no such file; run dvc repro"):
+        readme.main()
