@@ -281,9 +281,10 @@ def test_the_answers_are_those_of_decoding_token_by_token(exact, monkeypatch):
     assert ended > 20
 
 
-def test_a_draft_never_changes_an_answer(decoder, monkeypatch):
+@pytest.mark.slow
+def test_a_draft_never_changes_an_answer(exact, monkeypatch):
     query = "translate good morning into German"
-    plain = decoder.answer(query)
+    plain = exact.answer(query)
     for guess in (
         "[]",
         '{"name": "weather", "arguments": {"location": "Oslo"}}]',
@@ -294,10 +295,10 @@ def test_a_draft_never_changes_an_answer(decoder, monkeypatch):
         "\x00",
         "é" * 100,
     ):
-        monkeypatch.setattr(decoder._drafts, "after", lambda text, query, guess=guess: guess)
-        drafted = decoder.answer(query)
+        monkeypatch.setattr(exact._drafts, "after", lambda text, query, guess=guess: guess)
+        drafted = exact.answer(query)
         assert drafted.text == plain.text
-        assert drafted.probability == pytest.approx(plain.probability, rel=0.05)
+        assert drafted.probability == pytest.approx(plain.probability, rel=0.02)
 
 
 def test_the_querys_text_is_never_read_as_the_templates_own(decoder, tokenizer):
