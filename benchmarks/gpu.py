@@ -197,9 +197,9 @@ def main() -> None:
     found: dict[str, Any] = {"device": place.name, "rank": RANK, "matrix_tflops": round(peak / 1e12, 1)}
     for name, config in shapes.items():
         found[name] = {}
-        for kind, load in loads.items():
-            found[name][kind] = compare(config, load, tokenizer, device, peak)
-            print(f"{name}, {kind}: {found[name][kind]}", flush=True)
+        for title, load in loads.items():
+            found[name][title] = compare(config, load, tokenizer, device, peak)
+            print(f"{name}, {title}: {found[name][title]}", flush=True)
             write_json(options.out, found)
 
 

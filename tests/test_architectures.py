@@ -126,9 +126,10 @@ def test_merged_it_answers_as_the_adapter(family, trained, tmp_path, catalogue):
     merging.merge(trained[2], tmp_path)
     merged = merging.load_merged(tmp_path, model)
     merged.model.float()
-    answers = [one.text for one in generate(model, QUERIES, 4, 24)]
+    answers, others = ([one.text for one in generate(each, QUERIES, 4, 24)] for each in (model, merged))
     assert len(set(answers)) > 1
-    for query, found in zip(QUERIES, answers, strict=True):
+    decided = 0
+    for query, found, other in zip(QUERIES, answers, others, strict=True):
         asked = model.tokenizer.apply_chat_template(
             **render(query, PROMPT, catalogue), add_generation_prompt=True, return_dict=False
         )
@@ -137,9 +138,16 @@ def test_merged_it_answers_as_the_adapter(family, trained, tmp_path, catalogue):
             one, two = (each.model(ids).logits[0] for each in (model, merged))
             with model.model.disable_adapter():
                 bare = model.model(ids).logits[0]
-        # float16 holds 11 bits of a merged weight, and in a random model two logits may be closer than that: another word is said, and nothing is wrong.
-        assert (one - two).abs().max() < 0.03 * one.std()
+        differ = (one - two).abs().max()
+        # float16 holds 11 bits of a merged weight: 0.013 was the most that was seen, of a window's Mistral.
+        assert differ < 0.03 * one.std()
         assert (one - bare).abs().max() > 0.3 * one.std()
+        # In a random model the two best words may be nearer than that; where none are, the same is said.
+        first, second = one[len(asked) - 1 :].topk(2).values.T
+        if (first - second).min() > 2 * differ:
+            assert other == found
+            decided += 1
+    assert decided
     assert merged.tokenizer.eos_token == family.end
     assert merged.model.generation_config.eos_token_id == merged.tokenizer.convert_tokens_to_ids(family.end)
 
