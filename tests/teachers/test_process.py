@@ -131,7 +131,7 @@ def test_a_full_disk_ends_the_run_with_one_line_and_the_next_goes_on(stage, serv
     stored = len(stage.records())
     assert 5 < stored < 60
     assert len(stage.run()) == 60
-    # Those under way when the disk was full.
+    # Those under way when the disk was full: none goes on where its own answer was not written.
     assert service.count() <= 60 + 3
 
 

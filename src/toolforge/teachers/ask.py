@@ -63,6 +63,7 @@ class Asking:
         self._asked: set[str] = set()
         self._waiting: list[Record] = []
         self._writing = asyncio.Lock()
+        self._write_of_all: asyncio.Future[None] | None = None
         self._last_answer = time.monotonic()
         self._silent = 0
         self._seen: Counter[str] = Counter()
@@ -199,17 +200,17 @@ class Asking:
         )  # fmt: skip
 
     async def _keep(self, record: Record) -> None:
-        """Return when the record is on the disk. Whoever comes first writes for all that wait behind it: one fsync for many."""
+        """Return when the record is on the disk. Those that wait behind a write share the next one: one fsync for many, and one failure for all of them."""
         with self._counted():
             self._waiting.append(record)
-            await asyncio.shield(asyncio.ensure_future(self._write()))
+            self._write_of_all = self._write_of_all or asyncio.ensure_future(self._write())
+            await asyncio.shield(self._write_of_all)
         self._bar.update(1)
 
     async def _write(self) -> None:
         async with self._writing:
-            records, self._waiting = self._waiting, []
-            if records:
-                await asyncio.to_thread(self._store.append, records)
+            records, self._waiting, self._write_of_all = self._waiting, [], None
+            await asyncio.to_thread(self._store.append, records)
 
     async def _stop(self, workers: Collection["asyncio.Task[None]"], grace: float | None) -> None:
         """Let requests under way end, for `grace` seconds at most, and cancel what only waits."""
