@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from toolforge import readme
+from toolforge.documents import read_documents
 from toolforge.errors import InputError
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = {name: json.loads((ROOT / "metrics" / f"{name}.json").read_text()) for name in readme.DOCUMENTS}
+DOCUMENTS = read_documents(ROOT / "metrics")
 
 
 def test_the_shipped_readme_has_the_figures_of_the_shipped_metrics():

@@ -1,7 +1,6 @@
 """README's figures, from metrics/: what stands there between `<!-- figures: NAME -->` and `<!-- end -->`. Part of `make report`."""
 
 import argparse
-import json
 import re
 from collections.abc import Mapping
 from importlib.resources import files
@@ -10,11 +9,11 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
+from toolforge.documents import read_documents
 from toolforge.errors import InputError, run
 from toolforge.records import write_text
 
 MARKED = re.compile(r"(<!-- figures: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
-DOCUMENTS = ("data", "train", "eval", "export", "baselines")
 ROUTERS = {
     "student": "**the trained router**",
     "majority": "the commonest answer",
@@ -66,12 +65,7 @@ def main() -> None:
     parser.add_argument("metrics", type=Path)
     parser.add_argument("readme", type=Path)
     paths = parser.parse_args()
-    documents = {}
-    for name in DOCUMENTS:
-        path = paths.metrics / f"{name}.json"
-        if not path.is_file():
-            raise InputError(f"{path}: no such file; run dvc repro")
-        documents[name] = json.loads(path.read_text(encoding="utf-8"))
+    documents = read_documents(paths.metrics)
     write_text(paths.readme, filled(paths.readme.read_text(encoding="utf-8"), documents))
 
 

@@ -15,6 +15,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from toolforge import charts, scoring
+from toolforge.documents import read_documents, written
 from toolforge.errors import InputError, run
 from toolforge.records import Example, Prediction, ToolCall, class_of, read_rows, write_text
 
@@ -236,24 +237,15 @@ def main() -> None:
         parser.add_argument(name, type=Path)
     paths = parser.parse_args()
     plots, split = paths.metrics / "plots", paths.data / "split"
-    documents = {
-        name: json.loads(_written(paths.metrics / f"{name}.json", stage).read_text(encoding="utf-8"))
-        for name, stage in (
-            ("data", "split"),
-            ("train", "train"),
-            ("eval", "eval"),
-            ("export", "export"),
-            ("baselines", "baselines"),
-        )
-    }
+    documents = read_documents(paths.metrics)
     tables = {
-        name: pd.read_csv(_written(plots / f"{name}.csv", stage))
+        name: pd.read_csv(written(plots / f"{name}.csv", stage))
         for name, stage in (("loss", "train"), ("confusion", "eval"), ("risk_coverage", "eval"))
     }
     found = {
         f"{prefix}test": mistakes(
-            read_rows(_written(split / f"{prefix}test.jsonl", "split"), Example),
-            read_rows(_written(paths.data / f"{prefix}predictions.jsonl", "eval"), Prediction),
+            read_rows(written(split / f"{prefix}test.jsonl", "split"), Example),
+            read_rows(written(paths.data / f"{prefix}predictions.jsonl", "eval"), Prediction),
         )
         for prefix in ("", "hard_")
     }
@@ -262,12 +254,6 @@ def main() -> None:
     write_text(paths.page, page(documents, found, figures))
     write_text(paths.picture, charts.picture(*shown["routers"]))
     print(f"report: {paths.page.resolve().as_uri()}")
-
-
-def _written(path: Path, stage: str) -> Path:
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; run dvc repro {stage}")
-    return path
 
 
 if __name__ == "__main__":

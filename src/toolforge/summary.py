@@ -1,14 +1,14 @@
 """The end of `make repro`: the metrics as a short table, and where the adapter and the router lie."""
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from toolforge.errors import InputError, run
+from toolforge.documents import read_documents
+from toolforge.errors import run
 
 
 def summary(scores: dict[str, Any]) -> Table:
@@ -38,7 +38,8 @@ def main() -> None:
     for name in ("metrics", "adapter", "router"):
         parser.add_argument(name, type=Path)
     paths = parser.parse_args()
-    scores, train = (_read(paths.metrics / name) for name in ("eval.json", "train.json"))
+    documents = read_documents(paths.metrics)
+    scores, train = documents["eval"], documents["train"]
     console = Console()
     console.print(summary(scores))
     console.print(
@@ -47,14 +48,6 @@ def main() -> None:
     )
     console.print(f"adapter: {paths.adapter}")
     console.print(f"router: {paths.router}")
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; run dvc repro") from None
-    return document
 
 
 if __name__ == "__main__":

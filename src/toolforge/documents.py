@@ -1,0 +1,25 @@
+"""What the stages wrote, read for people: a file that lacks is said with the stage that makes it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from toolforge.errors import InputError
+
+# The stage that writes each JSON file of metrics/ that is read here.
+STAGES = {"data": "split", "train": "train", "eval": "eval", "export": "export", "baselines": "baselines"}
+
+
+def written(path: Path, stage: str) -> Path:
+    """The path. Raises InputError where no file lies there, naming the stage to run."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; run dvc repro {stage}")
+    return path
+
+
+def read_documents(metrics: Path) -> dict[str, Any]:
+    """The documents of metrics/ by the names of STAGES. Raises InputError for the first that lacks."""
+    return {
+        name: json.loads(written(metrics / f"{name}.json", stage).read_text(encoding="utf-8"))
+        for name, stage in STAGES.items()
+    }
