@@ -10,9 +10,9 @@ repro: $(READY)
 	dvc repro
 	python -m toolforge.summary metrics models/adapter models/router
 
-## The tests, the slow ones included
+## The tests, the slow ones included, two files at a time
 test: $(READY)
-	pytest
+	pytest -n 2 --dist loadfile
 
 ## What the last run gave, as a page to read; and the README's picture and figures of it
 report: $(READY)
