@@ -49,7 +49,9 @@ def test_every_row_keeps_its_keys_and_gets_its_routing(files):
     assert all(row["routing"]["escalate"] for row in out)
 
 
-@pytest.mark.parametrize("torn", ["", '{"id": "c", "query": "Os'])
+@pytest.mark.parametrize(
+    "torn", ["", "{", '{"query": "Os', '{"query": "Oslo and Rome", "id": "c", "routing": {"calls": [{"name": "wea']
+)
 def test_a_run_that_was_cut_off_goes_on_and_ends_as_if_it_had_not_been(files, torn):
     with pytest.raises(KeyboardInterrupt):
         route_file(Counting(stop="Oslo and Rome"), *files, threshold=None)
@@ -92,3 +94,47 @@ def test_an_output_that_answers_something_else_is_left_alone(files, there):
     with pytest.raises(InputError, match=there):
         route_file(echo_router(), source, output, threshold=None)
     assert output.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        # A file of queries, one of notes, an answer to another row, and one that answers all and goes on: none ends with a line's end.
+        json.dumps(ROWS[0]),
+        "\n".join(map(json.dumps, ROWS)),
+        "remember the milk",
+        '{"query": "Narvik", "id": "a", "routing": {"ca',
+        '{"query": "Tromsø", "id": "z", "calls": [], "rout',
+    ],
+)
+def test_a_file_that_is_no_output_is_left_as_it_is(files, text):
+    source, target = files
+    target.parent.mkdir()
+    target.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match="out.jsonl"):
+        route_file(echo_router(), source, target, threshold=None)
+    assert target.read_text(encoding="utf-8") == text
+
+
+def test_a_source_that_is_named_as_its_own_output_loses_nothing(files):
+    source, _ = files
+    source.write_text(source.read_text().removesuffix("\n"))
+    before = source.read_bytes()
+    with pytest.raises(InputError, match="in.jsonl:1: routing"):
+        route_file(echo_router(), source, source, threshold=None)
+    assert source.read_bytes() == before
+
+
+def test_answers_to_rows_that_have_other_keys_now_are_not_taken_for_theirs(files):
+    source, target = files
+    route_file(echo_router(), source, target, threshold=None)
+    source.write_text(source.read_text().replace('"b"', '"B"'))
+    with pytest.raises(InputError, match=r"out.jsonl:2: does not answer .*in.jsonl:2"):
+        route_file(echo_router(), source, target, threshold=None)
+
+
+def test_an_output_can_be_routed_again(files):
+    source, target = files
+    route_file(echo_router(), source, target, threshold=0.0)
+    route_file(echo_router(), target, target.with_name("again.jsonl"), threshold=1.0)
+    assert [row["routing"]["escalate"] for row in rows(target.with_name("again.jsonl"))] == [True] * 3

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -50,6 +51,7 @@ def test_the_shell_completes_commands_and_options():
         ["route", "hi", "--threshold", "1.5"],
         ["serve", "--port", "99999"],
         ["serve", "--timeout", "0"],
+        ["serve", "--timeout", "inf"],
         ["nothing"],
     ],
 )
@@ -152,6 +154,16 @@ def test_serve_answers_as_the_router_does_and_ends_at_sigterm(folder, router):
             assert answer.model_extra["toolforge"]["escalate"] == expected.escalate
         process.send_signal(signal.SIGTERM)
         assert (process.wait(timeout=30), process.stderr.read()) == (0, "")
+
+
+@slow
+def test_an_address_that_is_taken_is_1_and_named(folder):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = toolforge("serve", "--port", str(port), "--router", str(folder))
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: Address already in use") and str(port) in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 @slow

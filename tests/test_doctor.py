@@ -91,6 +91,8 @@ def test_a_base_that_is_not_here_is_one_line(tmp_path):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
+        ("student.base=x -S", "recipe: no recipe: argument -S/--set-param: expected one argument"),
+        ("\udcff", "recipe: no recipe: 'utf-8' codec can't decode"),
         ("student.base=no-such-package", "student.base: 'no-such-package' is no local folder"),
         ("lora.rank=8", "recipe: .*Could not override 'lora.rank'"),
         ("lora.r=0", "params.yaml: lora.r: must be greater than 0, not 0"),
@@ -98,6 +100,6 @@ def test_a_base_that_is_not_here_is_one_line(tmp_path):
 )
 def test_a_recipe_that_is_none_is_refused(tmp_path, change, said):
     path = tmp_path / "recipe"
-    path.write_text(f"-S {change}\n")
+    path.write_text(f"-S {change}\n", errors="surrogateescape")
     with pytest.raises(InputError, match=said):
         doctor.report(path)

@@ -150,6 +150,11 @@ def test_ablations_run_what_is_not_there_and_compare_all(clone):
     assert "r-4 is there (2 of 2)" in again
     assert "runs (" not in again
     assert (clone / "metrics" / "ablations.csv").read_text().splitlines() == rows
+    params["ablations"]["runs"]["r-4"] = {"lora.r": 8}
+    (clone / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    changed = run(clone, *command, fails=True)
+    assert "error: ablations: r-4 is there, and was run with other lora settings" in changed
+    run(clone, "git", "checkout", "-q", "params.yaml")
 
 
 def test_the_notebook_runs_from_a_clone_to_a_router(clone, tmp_path, monkeypatch):

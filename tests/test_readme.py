@@ -53,6 +53,38 @@ def test_another_catalogue_without_suites_has_its_own_rows():
     assert not any("calculator" in row or "unseen" in row for row in rows)
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        # A base from the hub; no teacher's label on a row of test; a val too small for a threshold; a test without no_tool rows.
+        (lambda found: [found["baselines"].pop(name) for name in ("untuned_zero_shot", "untuned_few_shot")], "TF-IDF"),
+        (lambda found: found["baselines"].pop("teacher"), "TF-IDF"),
+        (
+            lambda found: [
+                part.update(threshold=None, at_threshold=None)
+                for part in (found["eval"]["confidence"], found["eval"]["hard_test"]["confidence"])
+            ],
+            "No threshold was found from which on 99 %",
+        ),
+        (
+            lambda found: found["export"]["calibration"].update(threshold=None, precision=None, coverage=None),
+            "from no confidence on",
+        ),
+        (
+            lambda found: found["eval"].update(no_tool_recall=None, over_calling=None),
+            "no_tool recall –, over-calling –",
+        ),
+    ],
+)
+def test_what_another_run_has_not_measured_is_said(change, said):
+    documents = json.loads(json.dumps(DOCUMENTS))
+    change(documents)
+    text = "".join(
+        f"<!-- figures: {name} -->\n<!-- end -->\n" for name in ("accuracy", "comparison", "confidence", "parity")
+    )
+    assert said in readme.filled(text, documents)
+
+
 def test_a_name_that_no_macro_has_is_refused():
     with pytest.raises(InputError, match=r"figures: speed: readme\.md\.j2 has no macro of that name"):
         readme.filled("<!-- figures: speed -->\n<!-- end -->\n", DOCUMENTS)

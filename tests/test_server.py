@@ -5,18 +5,21 @@ import json
 import signal
 import socket
 import threading
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
 
 import httpx2 as httpx
 import openai
 import pytest
+from pydantic import BaseModel
 from pydantic_ai import Agent, Tool
 from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.openai import OpenAIProvider
 
 from echoing import TOO_LONG, echo_router, echo_server
-from toolforge.openai_api import NO_CALL
+from toolforge.openai_api import NO_CALL, Function
 
 KEY = "k-€7"
 LIMIT = 20_000
@@ -147,6 +150,44 @@ def test_the_catalogues_tools_are_welcome_in_any_order_and_words(client):
         tool["function"]["description"] = "other words"
     tools[0]["function"]["strict"] = True
     assert calls(ask(client, "Oslo", tools=tools).choices[0].message) == [("weather", {"location": "Oslo"})]
+
+
+class Clock(BaseModel):
+    """The catalogue's datetime as people write it for OpenAI's strict mode, where all is required and null stands for what is left out."""
+
+    action: Literal["now", "convert", "diff", "add"]
+    amount: float | None = None
+    unit: str | None = None
+    date: str | None = None
+    from_date: str | None = None
+    time: str | None = None
+    from_timezone: str | None = None
+    timezone: str | None = None
+
+
+def test_tools_that_openais_strict_helper_made_are_the_catalogues(client):
+    clock = json.loads(json.dumps(openai.pydantic_function_tool(Clock, name="datetime")))
+    assert set(clock["function"]["parameters"]["required"]) == set(Clock.model_fields)
+    tools = [clock if tool["function"]["name"] == "datetime" else tool for tool in echo_router().catalogue.schemas]
+    assert calls(ask(client, "Oslo", tools=tools).choices[0].message) == [("weather", {"location": "Oslo"})]
+
+
+@pytest.mark.parametrize(
+    ("schema", "signature"),
+    [
+        ({"type": "array", "items": {"type": "integer"}}, "array of (integer)"),
+        ({"type": ["array", "null"], "items": {"enum": ["b", "a"]}}, "array of ( of a|b)"),
+        (
+            {"type": "object", "required": ["b"], "properties": {"b": {"type": "number"}, "a": {"type": "string"}}},
+            "object of (a?: string, b: number)",
+        ),
+        ({"type": "array", "items": True}, "array of ()"),
+        (True, ""),
+    ],
+)
+def test_what_is_inside_an_argument_counts(schema, signature):
+    function = Function.model_validate({"name": "f", "parameters": {"properties": {"x": schema}}})
+    assert str(function) == f"f(x?: {signature})"
 
 
 def changed(change):
@@ -329,18 +370,24 @@ def test_1000_requests_from_50_clients_are_answered_each_with_its_own(url):
 
 def until(depth, url):
     """Wait until so many queries are in the line."""
-    while metric(url, "toolforge_queue_depth")["toolforge_queue_depth"] != depth:
-        pass
+    deadline = time.monotonic() + 30
+    while (now := metric(url, "toolforge_queue_depth")["toolforge_queue_depth"]) != depth:
+        assert time.monotonic() < deadline, f"{now} in the line, not {depth}"
+        time.sleep(0.01)
 
 
 def test_sigterm_answers_what_was_accepted_and_exits_with_0():
     with echo_server() as (process, url), ThreadPoolExecutor(8) as threads:
-        waiting = [threads.submit(post, url, message(f"wait 0.3 {n}")) for n in range(8)]
+        # The first holds the line until all stand in it.
+        queries = ["wait 3 0", *(f"wait 0 {n}" for n in range(1, 8))]
+        waiting = [threads.submit(post, url, message(query)) for query in queries[:1]]
+        until(1, url)
+        waiting += [threads.submit(post, url, message(query)) for query in queries[1:]]
         until(8, url)
         process.send_signal(signal.SIGTERM)
         answers = [job.result().json()["choices"][0]["message"] for job in waiting]
         said = [json.loads(answer["tool_calls"][0]["function"]["arguments"])["location"] for answer in answers]
-        assert said == [f"wait 0.3 {n}" for n in range(8)]
+        assert said == queries
         assert process.wait(timeout=30) == 0
         assert process.stderr.read() == ""
         with pytest.raises(httpx.ConnectError):
@@ -375,6 +422,31 @@ def test_a_body_that_never_ends_gets_a_504():
         with socket.create_connection((host, int(port))) as client:
             client.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
             assert client.recv(1000).startswith(b"HTTP/1.1 504")
+
+
+def test_a_client_that_hangs_up_leaves_the_line_and_is_no_defect():
+    with echo_server(queue=2) as (process, url):
+        host, port = url.removeprefix("http://").split(":")
+        bodies = [json.dumps(message(query)).encode() for query in ("wait 2", "wait 60")]
+        clients = [socket.create_connection((host, int(port))) for _ in range(3)]
+        for client, body in zip(clients, bodies, strict=False):
+            client.sendall(
+                b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+            )
+            until(clients.index(client) + 1, url)
+        clients[2].sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        for client in clients:
+            client.close()
+        until(0, url)
+        # Behind the one query that was being routed already, and not behind the other.
+        assert post(url, message("Oslo")).status_code == 200
+        counts = metric(url, "toolforge_requests_total")
+        assert counts == {
+            'toolforge_requests_total{outcome="disconnected"}': 3,
+            'toolforge_requests_total{outcome="calls"}': 1,
+        }
+        process.send_signal(signal.SIGTERM)
+        assert (process.wait(timeout=30), process.stderr.read()) == (0, "")
 
 
 def test_a_key_is_asked_for_where_one_is_set():

@@ -15,12 +15,13 @@ from typing import Any
 
 import dvc.api
 import pandas as pd
+import yaml
 from pydantic import JsonValue
 
 from toolforge import paired, scoring
 from toolforge.errors import InputError, run
-from toolforge.params import Params, load_params
-from toolforge.records import Prediction, write_text
+from toolforge.params import PARAMS, Params, load_params
+from toolforge.records import Prediction, read_yaml, write_text
 
 STAGE = "eval"
 Changes = dict[str, JsonValue]
@@ -42,6 +43,25 @@ def overrides(changes: Mapping[str, JsonValue]) -> list[str]:
 def finished() -> set[str]:
     """The names of the current commit's experiments."""
     return set(_dvc("exp", "list", "--name-only", capture=True).split())
+
+
+def check(name: str, changes: Mapping[str, JsonValue]) -> None:
+    """Raises InputError where a run that is there was made with other params than it would be made with now: its figures would stand
+    beside the wrong settings.
+    """
+    wanted, were = read_yaml(PARAMS), yaml.safe_load(dvc.api.read(str(PARAMS), rev=name))
+    for key, value in changes.items():
+        *sections, last = key.split(".")
+        place = wanted
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[last] = value
+    for section in wanted:
+        # Which other runs there are does not count.
+        if section != "ablations" and wanted[section] != were.get(section):
+            raise InputError(
+                f"ablations: {name} is there, and was run with other {section} settings than params.yaml has now; to run it anew: dvc exp remove {name}"
+            )
 
 
 def experiment(name: str, changes: Mapping[str, JsonValue]) -> None:
@@ -151,6 +171,7 @@ def main() -> None:
         raise InputError(f"params.yaml: ablations.reference: no run is called {params.reference!r}")
     for number, (name, changes) in enumerate(params.runs.items(), 1):
         if name in finished():
+            check(name, {**params.common, **changes})
             print(f"ablations: {name} is there ({number} of {len(params.runs)})")
             continue
         print(f"ablations: {name} runs ({number} of {len(params.runs)})", flush=True)

@@ -1,7 +1,10 @@
 """A file of queries, routed row by row. A run that was cut off goes on where it stopped."""
 
 import json
+from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 from tqdm import tqdm
@@ -29,31 +32,43 @@ def route_file(router: Router, source: Path, target: Path, threshold: float | No
     """Append one row to `target` for every row of `source` that it does not answer yet, in order.
 
     Raises InputError with file and line for a row that is none or cannot be answered, and where `target` holds
-    answers to other queries. A torn last line of `target` is written anew.
+    anything but answers to the first rows: it is left as it is. A torn last line, an answer's beginning, is written anew.
     """
     asked = list(read_jsonl(source, Asked))
-    done = _done(target)
-    for (number, row), (line, routed) in zip(asked, done, strict=False):
-        if row.query != routed.query:
-            raise InputError(f"{target}:{line}: does not answer {source}:{number}; name another output")
-    if len(done) > len(asked):
-        raise InputError(f"{target}: holds {len(done)} answers to the {len(asked)} queries of {source}")
+    done = _done(source, asked, target) if target.exists() else 0
     target.parent.mkdir(parents=True, exist_ok=True)
     with target.open("a", encoding="utf-8", newline="\n") as out:
         # No bar where stderr is a file or a pipe.
-        for number, row in tqdm(asked[len(done) :], initial=len(done), total=len(asked), unit="row", disable=None):
+        for number, row in tqdm(asked[done:], initial=done, total=len(asked), unit="row", disable=None):
             try:
                 routing = router.route(row.query, threshold)
             except InputError as error:
                 raise InputError(f"{source}:{number}: {error}") from None
-            out.write(json.dumps({**row.model_dump(), "routing": routing.model_dump()}, ensure_ascii=False) + "\n")
+            out.write(json.dumps(_asked(row) | {"routing": routing.model_dump()}, ensure_ascii=False) + "\n")
             out.flush()
 
 
-def _done(target: Path) -> list[tuple[int, Routed]]:
-    """The rows that an earlier run wrote whole. A torn last line is cut off."""
-    if not target.exists():
-        return []
-    with target.open("r+b") as out:
-        out.truncate(sum(len(line) for line in out if line.endswith(b"\n")))
-    return list(read_jsonl(target, Routed))
+def _asked(row: Asked) -> dict[str, Any]:
+    return row.model_dump(exclude={"routing"})
+
+
+def _done(source: Path, asked: Sequence[tuple[int, Asked]], target: Path) -> int:
+    """How many rows an earlier run has answered. A torn last line is cut off, once all of `target` is known to be that run's."""
+    *whole, torn = target.read_bytes().split(b"\n")
+    done = list(islice(read_jsonl(target, Routed), len(whole)))
+    if len(done) > len(asked):
+        raise InputError(f"{target}: holds {len(done)} answers to the {len(asked)} queries of {source}")
+    for (number, row), (line, routed) in zip(asked, done, strict=False):
+        if _asked(row) != _asked(routed):
+            raise InputError(f"{target}:{line}: does not answer {source}:{number}; name another output")
+    if torn:
+        rows = [
+            json.dumps(_asked(row), ensure_ascii=False)[:-1].encode() for _, row in asked[len(done) : len(done) + 1]
+        ]
+        if not any(row.startswith(torn) or torn.startswith(row + b", ") for row in rows):
+            raise InputError(
+                f"{target}:{len(whole) + 1}: is no answer to {source} that was cut off; name another output"
+            )
+        with target.open("r+b") as out:
+            out.truncate(target.stat().st_size - len(torn))
+    return len(done)

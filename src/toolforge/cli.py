@@ -94,7 +94,9 @@ def _for_people(routing: "Routing") -> str:
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one.")
 @click.option("--api-key", envvar="TOOLFORGE_API_KEY", show_envvar=True, help="What clients of /v1 have to send.")
 @click.option("--queue", type=click.IntRange(1), default=64, show_default=True, help="How many queries may wait.")
-@click.option("--timeout", type=click.FloatRange(0, min_open=True), default=30, show_default=True, help="In seconds.")
+@click.option(
+    "--timeout", type=click.FloatRange(0, 86400, min_open=True), default=30, show_default=True, help="In seconds."
+)
 @click.option("--max-body", type=click.IntRange(1), default=1 << 20, show_default=True, help="In bytes.")
 @router_option
 @threshold_option

@@ -74,7 +74,10 @@ def _settings(recipe: Path | None) -> settings.Settings:
         raise InputError(f"{recipe}: no such file")
     parser = argparse.ArgumentParser(exit_on_error=False, add_help=False)
     parser.add_argument("-S", "--set-param", action="append", default=[])
-    overrides = parser.parse_known_args(recipe.read_text(encoding="utf-8").split())[0].set_param
+    try:
+        overrides = parser.parse_known_args(recipe.read_text(encoding="utf-8").split())[0].set_param
+    except (argparse.ArgumentError, UnicodeDecodeError) as error:
+        raise InputError(f"{recipe}: no recipe: {error}") from None
     with tempfile.TemporaryDirectory() as scratch:
         shutil.copy(PARAMS, scratch)
         with contextlib.chdir(scratch):

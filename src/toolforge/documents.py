@@ -1,6 +1,7 @@
 """What the stages wrote, read for people: a file that lacks is said with the stage that makes it."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,8 @@ def written(path: Path, stage: str) -> Path:
     return path
 
 
-def read_documents(metrics: Path) -> dict[str, Any]:
-    """The documents of metrics/ by the names of STAGES. Raises InputError for the first that lacks."""
+def read_documents(metrics: Path, names: Iterable[str] = STAGES) -> dict[str, Any]:
+    """The documents of metrics/ by name, all of STAGES or those named. Raises InputError for the first that lacks."""
     return {
-        name: json.loads(written(metrics / f"{name}.json", stage).read_text(encoding="utf-8"))
-        for name, stage in STAGES.items()
+        name: json.loads(written(metrics / f"{name}.json", STAGES[name]).read_text(encoding="utf-8")) for name in names
     }

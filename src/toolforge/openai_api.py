@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from toolforge.records import first_fault
 from toolforge.router import Routing
@@ -61,26 +61,49 @@ def _part(part: JsonValue) -> str:
     return text
 
 
-class Argument(BaseModel):
-    """What of an argument's schema decides whether a value fits. A null beside other types makes it optional."""
+class Parameters(BaseModel):
+    """The arguments of a tool, or what an argument that is an object holds."""
+
+    properties: dict[str, "Argument"] = {}
+    required: list[str] = []
+
+    @property
+    def signature(self) -> str:
+        """Names, types, and a `?` where a value may be left out. Strict schemas require all, and have null stand for what is left out."""
+        return ", ".join(
+            f"{name}{'' if name in self.required and not kind.nullable else '?'}: {kind}"
+            for name, kind in sorted(self.properties.items())
+        )
+
+
+class Argument(Parameters):
+    """What of an argument's schema decides whether a value fits."""
 
     type: Annotated[list[str], BeforeValidator(lambda kind: [kind] if isinstance(kind, str) else kind)] = []
     enum: list[JsonValue] = []
+    items: "Argument | None" = None
     anyOf: list["Argument"] = []  # noqa: N815 - JSON schema's own word
+
+    # JSON schema's `true`: any value fits.
+    _any = model_validator(mode="before")(lambda schema: {} if schema is True else schema)
+
+    @property
+    def nullable(self) -> bool:
+        """Whether null fits beside other values."""
+        return any("null" in part.type or None in part.enum for part in (self, *self.anyOf))
 
     def __str__(self) -> str:
         """The types and values, in one order however they are written."""
         parts = [self, *self.anyOf]
-        kinds = sorted({kind for part in parts for kind in part.type} - {"null"})
+        kinds = sorted({part.kind(name) for part in parts for name in part.type} - {"null"})
         values = sorted({str(value) for part in parts for value in part.enum} - {"None"})
         return "|".join(kinds) + (f" of {'|'.join(values)}" if values else "")
 
-
-class Parameters(BaseModel):
-    """The arguments of a tool."""
-
-    properties: dict[str, Argument] = {}
-    required: list[str] = []
+    def kind(self, name: str) -> str:
+        """One of its types, with what is inside."""
+        if name == "array" and self.items:
+            return f"array of ({self.items})"
+        return f"object of ({self.signature})" if name == "object" and self.properties else name
 
 
 class Function(BaseModel):
@@ -91,9 +114,7 @@ class Function(BaseModel):
 
     def __str__(self) -> str:
         """The signature. Two functions that the same calls fit have the same."""
-        arguments = self.parameters.properties.items()
-        shown = [f"{name}{'' if name in self.parameters.required else '?'}: {kind}" for name, kind in sorted(arguments)]
-        return f"{self.name}({', '.join(shown)})"
+        return f"{self.name}({self.parameters.signature})"
 
 
 class Tool(BaseModel):
@@ -174,7 +195,7 @@ def difference(tools: Sequence[Tool], catalogue: Catalogue) -> str | None:
     """How a request's tools differ from the catalogue, or None. The order does not count, nor do descriptions: names,
     arguments, their types and enums, and which are required do.
     """
-    known = {schema["function"]["name"]: Tool.model_validate(schema).function for schema in catalogue.schemas}
+    known = {schema["function"]["name"]: Function.model_validate(schema["function"]) for schema in catalogue.schemas}
     given = {tool.function.name: tool.function for tool in tools}
     for name, function in known.items():
         if name not in given:

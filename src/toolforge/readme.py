@@ -46,8 +46,9 @@ def filled(text: str, documents: Mapping[str, Any]) -> str:
     return MARKED.sub(block, text)
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
+def _percent(share: float | None) -> str:
+    """A share; what no row was there for is a dash."""
+    return "–" if share is None else f"{100 * share:.1f} %"
 
 
 def _interval(part: Mapping[str, Any], metric: str) -> str:

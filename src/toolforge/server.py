@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Annotated, Any
@@ -19,6 +20,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from toolforge.errors import InputError
 from toolforge.openai_api import NO_CALL, ApiError, ChatRequest, Reply, read
@@ -86,14 +88,16 @@ def create_app(router: Router, settings: Settings) -> FastAPI:
             try:
                 async with asyncio.timeout(settings.timeout):
                     asked = read(await _body(request, settings.max_body))
-                    reply = await reply_to(asked)
+                    reply = await _while_connected(request, reply_to(asked))
             except TimeoutError:
                 raise ApiError(504, "timeout", f"not answered within {settings.timeout:g} s") from None
+            except ClientDisconnect:
+                # nginx's number for it; nobody reads the answer, but it is counted.
+                raise ApiError(499, "disconnected", "the client hung up") from None
         requests.labels("calls" if reply.called else "no_call").inc()
         if not asked.stream:
             return JSONResponse(reply.completion())
-        events = [*map(json.dumps, reply.chunks()), "[DONE]"]
-        return Response("".join(f"data: {event}\n\n" for event in events), media_type="text/event-stream")
+        return Response("".join(map(_event, reply.chunks())) + "data: [DONE]\n\n", media_type="text/event-stream")
 
     @app.get("/v1/models", dependencies=[Depends(authorize)])
     async def models() -> dict[str, Any]:
@@ -141,6 +145,10 @@ def create_app(router: Router, settings: Settings) -> FastAPI:
     return app
 
 
+def _event(chunk: dict[str, Any]) -> str:
+    return f"data: {json.dumps(chunk)}\n\n"
+
+
 async def _body(request: Request, limit: int) -> bytes:
     """The request's body. Raises ApiError for one of more than `limit` bytes, once the client has sent it all: a
     connection that is closed earlier would lose the answer.
@@ -155,10 +163,28 @@ async def _body(request: Request, limit: int) -> bytes:
     return bytes(body)
 
 
+async def _while_connected(request: Request, work: Coroutine[Any, Any, Reply]) -> Reply:
+    """What the work gives. Raises ClientDisconnect, and cancels the work, where the client hangs up first."""
+    answer, gone = asyncio.ensure_future(work), asyncio.ensure_future(_disconnected(request))
+    try:
+        await asyncio.wait((answer, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done():
+            raise ClientDisconnect
+        return answer.result()
+    finally:
+        answer.cancel()
+        gone.cancel()
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
 def serve(router: Router, host: str, port: int, settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, answer what has been accepted by then, and leave: 0 after SIGTERM.
 
-    Port 0 takes a free one; the line on stderr says which.
+    Port 0 takes a free one; the line on stderr says which. Raises OSError where the address cannot be had.
     """
     # uvicorn drains at SIGTERM and then raises it again, which would end the process with -15 instead of 0.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -169,11 +195,12 @@ def serve(router: Router, host: str, port: int, settings: Settings) -> None:
         create_app(router, settings), host, port, log_level="warning", access_log=False, lifespan="off", ws="none",
         server_header=False, timeout_keep_alive=75, timeout_graceful_shutdown=math.ceil(settings.timeout) + 1,
     )  # fmt: skip
-    listening = config.bind_socket()
+    listening = socket.create_server(
+        (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=config.backlog
+    )
     # asyncio takes a socket made without a protocol number for one that is not TCP and leaves Nagle's algorithm on, which
     # with the client's delayed acknowledgement costs 40 ms a request. Accepted sockets have it from this one.
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    listening.listen(config.backlog)
     where = f"[{host}]" if ":" in host else host
     print(f"{router.name} is served at http://{where}:{listening.getsockname()[1]}", file=sys.stderr, flush=True)
     uvicorn.Server(config).run([listening])

@@ -38,7 +38,7 @@ def main() -> None:
     for name in ("metrics", "adapter", "router"):
         parser.add_argument(name, type=Path)
     paths = parser.parse_args()
-    documents = read_documents(paths.metrics)
+    documents = read_documents(paths.metrics, ("eval", "train"))
     scores, train = documents["eval"], documents["train"]
     console = Console()
     console.print(summary(scores))
