@@ -32,7 +32,7 @@ def repository(tmp_path):
     (data / "tools.json").write_text(json.dumps([*tools, json.loads(block("json", '"function"'))]))
     frames = yaml.safe_load((data / "templates.yaml").read_text())
     (data / "templates.yaml").write_text(yaml.safe_dump({**frames, **yaml.safe_load(block("yaml", "currency:"))}))
-    (data / "slots" / "money_name.yaml").write_text("[dollars, pounds, yen, euros]")
+    (data / "slots" / "money_name.yaml").write_text(block("yaml", "money_name.yaml"))
     (data / "authored" / "mine.jsonl").write_text(block("json", "mine-1"))
     return tmp_path
 
