@@ -57,7 +57,7 @@ TINY = Base(49152, 64, 128, 2, 4, 2, 16, False)
 
 @dataclass(frozen=True)
 class Load:
-    """Rows, how many of them go through at once, the most tokens that one has, and the device with the memory that may be used."""
+    """Rows, how many of them go through at once at most, the most tokens that one has, and the device with the memory that may be used."""
 
     rows: list[Example]
     batch: int
@@ -123,7 +123,8 @@ def compare(
     recipe = Recipe(nf4=True, rank=RANK, targets=TARGETS, batch=load.batch, length=load.length)
     chosen = plan(load.place, sizes, recipe, accumulation=1, optimizer="adamw_torch_fused")
     found: dict[str, Any] = {
-        "rows_at_once": load.batch,
+        # As many as the train stage would take at once; both sides take the same.
+        "rows_at_once": chosen.batch,
         "max_length": load.length,
         "memory_gb": round(load.place.memory / 1e9, 1),
         "plan": str(chosen),
@@ -142,8 +143,8 @@ def compare(
             lora = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=list(TARGETS), task_type="CAUSAL_LM")
             try:
                 figures = measure(
-                    kind, model, tokenizer, load.rows[: load.batch * (WARM_UP + STEPS)], folder,
-                    lora=lora, batch=load.batch, learning_rate=LEARNING_RATE, activation_checkpointing=checkpointing, max_length=load.length,
+                    kind, model, tokenizer, load.rows[: chosen.batch * (WARM_UP + STEPS)], folder,
+                    lora=lora, batch=chosen.batch, learning_rate=LEARNING_RATE, activation_checkpointing=checkpointing, max_length=load.length,
                 )  # fmt: skip
             except torch.OutOfMemoryError:
                 figures = {"out_of_memory": True}
