@@ -18,13 +18,9 @@ os.environ["WANDB_MODE"] = "offline"
 # With `pytest -n`, each worker keeps to its share of the cores, and so do the threads and processes that its tests start: threads
 # of PyTorch and llama.cpp that wait for a core which another worker holds take that worker's time for it.
 if "PYTEST_XDIST_WORKER" in os.environ:
-    worker, workers = (
-        int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw")),
-        int(os.environ["PYTEST_XDIST_WORKER_COUNT"]),
-    )
-    share = sorted(os.sched_getaffinity(0))[worker::workers]
-    if share:
-        os.sched_setaffinity(0, share)
+    worker = int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw"))
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, cores[worker :: int(os.environ["PYTEST_XDIST_WORKER_COUNT"])] or cores)
 
 
 @pytest.fixture(scope="session")

@@ -264,7 +264,7 @@ def one_by_one(decoder, query):
 @pytest.mark.slow
 def test_the_answers_are_those_of_decoding_token_by_token(exact, monkeypatch):
     monkeypatch.setattr(exact, "_answer_tokens", 60)
-    queries = (ROOT / "data" / "unlabelled.txt").read_text().splitlines()[::200][:20]
+    queries = (ROOT / "data" / "unlabelled.txt").read_text().splitlines()[::100][:40]
     ended = 0
     for query in queries:
         plain, narrowest = one_by_one(exact, query)
@@ -278,7 +278,7 @@ def test_the_answers_are_those_of_decoding_token_by_token(exact, monkeypatch):
             assert drafted.text == plain.text
             assert math.log(drafted.probability) == pytest.approx(math.log(plain.probability), rel=0.01, abs=0.01)
             ended += plain.text != "[]"
-    assert ended > 10
+    assert ended > 20
 
 
 @pytest.mark.slow

@@ -23,6 +23,8 @@ from toolforge.openai_api import NO_CALL, Function
 
 KEY = "k-€7"
 LIMIT = 20_000
+# A chat request by hand, before its body of so many bytes.
+HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
 
 
 @pytest.fixture(scope="module")
@@ -420,7 +422,7 @@ def test_a_body_that_never_ends_gets_a_504():
     with echo_server(timeout=0.5) as (_, url):
         host, port = url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port))) as client:
-            client.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+            client.sendall(HEAD % 100 + b"{")
             assert client.recv(1000).startswith(b"HTTP/1.1 504")
 
 
@@ -430,11 +432,9 @@ def test_a_client_that_hangs_up_leaves_the_line_and_is_no_defect():
         bodies = [json.dumps(message(query)).encode() for query in ("wait 2", "wait 60")]
         clients = [socket.create_connection((host, int(port))) for _ in range(3)]
         for client, body in zip(clients, bodies, strict=False):
-            client.sendall(
-                b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body
-            )
+            client.sendall(HEAD % len(body) + body)
             until(clients.index(client) + 1, url)
-        clients[2].sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        clients[2].sendall(HEAD % 100 + b"{")
         for client in clients:
             client.close()
         until(0, url)

@@ -6,8 +6,10 @@ run again. DVC's queue is not used: with several workers it hangs.
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,7 @@ from typing import Any
 import dvc.api
 import pandas as pd
 import yaml
+from dvc.utils.hydra import apply_overrides
 from pydantic import JsonValue
 
 from toolforge import paired, scoring
@@ -49,13 +52,12 @@ def check(name: str, changes: Mapping[str, JsonValue]) -> None:
     """Raises InputError where a run that is there was made with other params than it would be made with now: its figures would stand
     beside the wrong settings.
     """
-    wanted, were = read_yaml(PARAMS), yaml.safe_load(dvc.api.read(str(PARAMS), rev=name))
-    for key, value in changes.items():
-        *sections, last = key.split(".")
-        place = wanted
-        for section in sections:
-            place = place.setdefault(section, {})
-        place[last] = value
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(shutil.copy(PARAMS, scratch))
+        # As `dvc exp run -S` would write them.
+        apply_overrides(path, overrides(changes)[1::2])
+        wanted = read_yaml(path)
+    were = yaml.safe_load(dvc.api.read(str(PARAMS), rev=name))
     for section in wanted:
         # Which other runs there are does not count.
         if section != "ablations" and wanted[section] != were.get(section):
