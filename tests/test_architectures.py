@@ -160,6 +160,7 @@ def stages(tmp_path, monkeypatch, catalogue):
     save_base(FAMILIES["gemma"], QUERIES, tmp_path / "gemma")
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params["student"]["base"] = "./gemma"
+    params["lora"]["layers_to_transform"] = None
     params["train"].update(max_steps=2, eval_steps=1, save_steps=1, warmup_steps=0)
     params["eval"]["max_new_tokens"] = 8
     params["tracking"]["wandb"] = "disabled"

