@@ -2,10 +2,12 @@
 
 import pytest
 
+from few_shot import save_few_shot
 from toolforge.calibration import fit
 from toolforge.errors import InputError
 from toolforge.records import ToolCall
-from toolforge.stages.export import ExportParams, export
+from toolforge.router import Router
+from toolforge.stages.export import ExportParams, export, routed
 
 PARAMS = ExportParams(
     name="tiny",
@@ -62,3 +64,12 @@ def test_answers_that_are_never_sure_enough_have_no_threshold():
     wrong = [[]] * 200
     figures = export(GOLD, {"trained": wrong, "merged": wrong, "exported": wrong}, CONFIDENCES, PARAMS, 0.99)[1]
     assert (figures["calibration"]["threshold"], figures["calibration"]["coverage"]) == (None, 0.0)
+
+
+@pytest.mark.slow
+def test_a_query_that_the_router_refuses_counts_as_wrong_and_does_not_stop_the_stage(tmp_path):
+    asked = Router.load(save_few_shot(tmp_path))
+    assert routed(asked, "rain " * 2000) == (None, 0.0)
+    calls, confidence = routed(asked, "weather in Rome")
+    assert calls == weather("Rome")
+    assert confidence > 0

@@ -23,7 +23,7 @@ from toolforge.params import Params, load_params
 from toolforge.parity import Answers
 from toolforge.prompt import QUERY, parse, render
 from toolforge.quantizing import Quantization, convert, quantize
-from toolforge.records import Example, read_rows, write_json, write_text
+from toolforge.records import Example, ToolCall, read_rows, write_json, write_text
 from toolforge.router import Router, RouterSettings
 from toolforge.student import Student
 
@@ -111,6 +111,15 @@ def answer(model: Student, examples: Sequence[Example], params: ExportParams) ->
     return [one if one is not None and not model.catalogue.fault(one) else None for one in calls]
 
 
+def routed(asked: Router, query: str) -> tuple[Sequence[ToolCall] | None, float]:
+    """The exported router's calls and their confidence; None and 0 for a query that it refuses, as where a model that was hardly trained ends no answer."""
+    try:
+        routing = asked.route(query)
+    except InputError:
+        return None, 0.0
+    return routing.calls, routing.confidence
+
+
 def prompt(trained: Student, query: str, system: str | None = None) -> str:
     """The text of the prompt for a query, under the student's own system message unless another is given."""
     params = trained.prompt if system is None else trained.prompt.model_copy(update={"system": system})
@@ -178,15 +187,10 @@ def main() -> None:
             quantize(whole, gguf, params.quantization)
         router.save(trial, gguf, trained.catalogue, settings)
         asked = Router.load(trial)
-        routings = [asked.route(example.query) for example in tqdm(val, desc="answering", unit="query")]
-        answers["exported"] = [routing.calls for routing in routings]
-        found, figures = export(
-            [example.calls for example in val],
-            answers,
-            [routing.confidence for routing in routings],
-            params,
-            precision,
-        )
+        routings = [routed(asked, example.query) for example in tqdm(val, desc="answering", unit="query")]
+        answers["exported"] = [calls for calls, _ in routings]
+        confidences = [confidence for _, confidence in routings]
+        found, figures = export([example.calls for example in val], answers, confidences, params, precision)
         figures |= {
             "systems": systems,
             "quantization": params.quantization,

@@ -48,7 +48,7 @@ def train(
     implementation: str = attention.PACKED,
 ) -> SFTTrainer:
     """Fine-tune, going on from the last checkpoint in `config.output_dir` where there is one. Returns the trainer
-    with the weights of the lowest validation loss. Raises InputError for lora.target_modules that the base lacks, and for a base that
+    with the weights of the lowest validation loss. Raises InputError for lora.target_modules or layers that the base lacks, and for a base that
     soft-caps its logits: neither the packed attention nor the completion's loss does.
     """
     capped = [key for key in SOFT_CAPS if getattr(model.config, key, None)]
@@ -70,7 +70,7 @@ def train(
         )
     except ValueError as error:
         if "target_modules" in str(error) or "arget modules" in str(error):
-            raise InputError(f"params.yaml: lora.target_modules: {error}") from None
+            raise InputError(f"params.yaml: lora.target_modules or lora.layers_to_transform: {error}") from None
         raise
     if model.device.type == "cpu":
         if can_compile():
