@@ -45,10 +45,10 @@ def document(request, tmp_path, monkeypatch):
     return name, yaml.safe_load(path.read_text())
 
 
-def test_the_recipes_are_those_that_the_readme_names():
+def test_the_recipes_are_those_that_the_docs_name():
     assert {recipe.name for recipe in RECIPES} == {*ORIGINAL, "qwen3-0.6b", "smollm2-360m", "gemma3-270m"}
-    readme = (ROOT / "README.md").read_text()
-    assert all(f"`{recipe.name}`" in readme for recipe in RECIPES)
+    page = (ROOT / "docs" / "gpu.md").read_text()
+    assert all(f"`{recipe.name}`" in page for recipe in RECIPES)
 
 
 def test_the_card_names_the_base_that_is_trained(document):
@@ -68,6 +68,8 @@ def test_the_original_runs_are_the_originals(document):
         assert train["num_train_epochs"] == 3
     assert train["per_device_train_batch_size"] * train["gradient_accumulation_steps"] == 16
     assert values["student"]["quantization"] == "nf4"
+    # The default's are those of the default base.
+    assert lora["layers_to_transform"] is None
 
 
 @pytest.mark.slow

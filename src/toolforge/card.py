@@ -154,7 +154,7 @@ def _training(data: Mapping[str, Any], train: Mapping[str, Any]) -> str:
 
 {rows}
 
-What is written by hand here was written by AI coding agents (Claude), each row read again by a second one. {none}Test rows
+What is written by hand here was written by AI coding agents (Claude), nearly all of it read again by a second one. {none}Test rows
 are of the same writers in other paraphrase families, so on other people's wording the figures may be lower.
 """
 

@@ -70,8 +70,12 @@ def convert(value: float, source: str, target: str) -> float:
         raise ValueError(f"{source} do not convert to {target}: {error}") from None
 
 
-# What a call has to name to be run here: a catalogue of one's own may have a tool of the same name and other arguments.
-RUN = {"calculator": {"expression"}, "unit_converter": {"value", "from", "to"}, "datetime": {"action"}}
+# What a call has to name to be run here, and what it may: a catalogue of one's own may have a tool of the same name and other arguments.
+RUN = {
+    "calculator": ({"expression"}, {"expression"}),
+    "unit_converter": ({"value", "from", "to"}, {"value", "from", "to"}),
+    "datetime": ({"action"}, clock.ARGUMENTS),
+}
 
 
 def run(call: ToolCall, now: datetime | None = None) -> float | str | None:
@@ -81,14 +85,15 @@ def run(call: ToolCall, now: datetime | None = None) -> float | str | None:
     with other arguments, and for a date that is left in the user's own words. Raises ValueError where the call does not run.
     """
     arguments = call.arguments
-    if not (call.name in RUN and RUN[call.name] <= arguments.keys()):
+    needed, known = RUN.get(call.name, (set(), set()))
+    if not needed <= arguments.keys() <= known or not arguments:
         return None
     if call.name == "calculator":
         return calculate(str(arguments["expression"]))
     if call.name == "unit_converter":
         value = arguments["value"]
         if not isinstance(value, int | float):
-            raise ValueError(f"value {value!r} is no number")
+            return None
         return convert(value, str(arguments["from"]), str(arguments["to"]))
     return clock.answer(arguments, now or datetime.now(UTC))
 
@@ -100,9 +105,12 @@ COMPARED_AT = datetime(2026, 7, 1, 12, tzinfo=UTC)
 def same_value(gold: ToolCall, predicted: ToolCall) -> bool | None:
     """Whether two calls of one tool give the same value: numbers to a millionth, the same date, or the same time in the same offset.
 
-    None where `gold` has no value here. A call that does not run gives none. Requires calls that the catalogue allows.
+    None where `gold` has no value here, or does not run. A prediction that does not run gives none. Requires calls that the catalogue allows.
     """
-    wanted = run(gold, COMPARED_AT)
+    try:
+        wanted = run(gold, COMPARED_AT)
+    except ValueError:
+        return None
     if wanted is None:
         return None
     try:

@@ -256,7 +256,7 @@ def main() -> None:
     if empty:
         raise InputError(
             f"{paths.authored}: no row for {', '.join(empty)}; val and test are cut from authored rows without a suite, "
-            "hard_test from those with one"
+            "hard_test from those with one, train from what is left and `split.leave_out` does not name"
         )
     for name, examples in splits.rows.items():
         write_jsonl(paths.out / f"{name}.jsonl", examples)
