@@ -37,8 +37,7 @@ from trl import SFTTrainer
 
 from toolforge import student
 from toolforge.device import Device, here, plan
-from toolforge.doctor import PUBLISHED
-from toolforge.memory import TARGETS, Base, Recipe
+from toolforge.memory import PUBLISHED, TARGETS, Base, Recipe
 from toolforge.records import Example, read_rows, write_json
 from toolforge.student import StudentParams
 from toolforge.trainer import CompletionTrainer

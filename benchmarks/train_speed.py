@@ -62,11 +62,7 @@ def measure(
     )  # fmt: skip
     if own and model.device.type == "cpu" and can_compile():
         trainer.compile()
-    # What Trainer.train and the train stage would do first.
-    if own:
-        for weight in trainer.model.parameters():
-            if weight.requires_grad:
-                weight.data = weight.data.float()
+    # What Trainer.train would do first.
     if trainer.args.activation_checkpointing:
         trainer.model.activation_checkpointing_enable()
     optimizer = torch.optim.AdamW(

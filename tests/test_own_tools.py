@@ -76,3 +76,15 @@ def test_a_bad_row_of_ones_own_is_said_with_file_and_line(repository):
     printed = run(repository, "split", fails=True)
     assert printed.strip() == "error: data/authored/mine.jsonl:1: currency: amount: 'forty' is not of type 'number'"
     assert not (repository / "data" / "split").exists()
+
+
+def test_a_split_that_would_be_empty_is_said_before_anything_is_trained(repository):
+    run(repository, "templates")
+    run(repository, "teacher")
+    for path in (repository / "data" / "authored").glob("*.jsonl"):
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows if not row.get("suite")))
+    printed = run(repository, "split", fails=True)
+    assert printed.startswith("error: data/authored: no row for hard_test; ")
+    assert printed.count("\n") == 1
+    assert not (repository / "data" / "split").exists()

@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from few_shot import GGUF
+from toolforge.answering import generate
 from toolforge.errors import InputError
 from toolforge.prompt import PromptParams, render
-from toolforge.student import Student, StudentParams, carried, generate, load_base, unpack
+from toolforge.student import Student, StudentParams, carried, load_base, unpack
 
 pytestmark = pytest.mark.slow
 QUERIES = [

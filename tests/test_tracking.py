@@ -198,8 +198,8 @@ def test_wandbs_own_death_is_a_line(capfd):
     with tracking.run("train", TrackingParams(wandb="offline"), {}):
         kill_wandb()
     _, line = lines(capfd)
-    # The reason is "Connection lost", or none where another of wandb's threads notices first.
-    assert re.match(r"tracking: not all of the run is logged \((Connection lost)?\)", line)
+    # Which of wandb's threads notices first varies, and what its error says.
+    assert re.match(r"tracking: not all of the run is logged \([^()]+\)", line)
     # The next run is none the worse for it.
     tracking.record("eval", TrackingParams(wandb="offline"), {}, {"test": {"n": 1}})
     (line,) = lines(capfd)

@@ -64,7 +64,7 @@ def _what(subject: Subject, export: Mapping[str, Any]) -> str:
     return f"""# {subject.name}
 
 A router for an agent: a query goes in, the tools to call come out, with their arguments, or none. It is {subject.base_model}, fine-tuned
-with QLoRA on one closed catalogue of tools (`tools.json`), merged and quantized to {export["quantization"]} ({export["megabytes"]} MB), made by ToolForge.
+with LoRA on one closed catalogue of tools (`tools.json`), merged and quantized to {export["quantization"]} ({export["megabytes"]} MB), made by ToolForge.
 
 ```
 do i need an umbrella in leeds tmrw          [{{"name": "weather", "arguments": {{"location": "Leeds"}}}}]

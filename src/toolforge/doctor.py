@@ -14,7 +14,7 @@ from dvc.utils.hydra import apply_overrides
 from toolforge import device, settings, student
 from toolforge.device import USABLE, Device, Plan
 from toolforge.errors import InputError
-from toolforge.memory import Base
+from toolforge.memory import PUBLISHED, Base
 from toolforge.params import PARAMS
 
 LIBRARIES = (
@@ -28,15 +28,6 @@ LIBRARIES = (
     "llama-cpp-python",
     "dvc",
 )
-# The recipes' bases, as their config.json on the hub has them: what is known before anything is downloaded.
-PUBLISHED = {
-    "Qwen/Qwen2.5-7B-Instruct": Base(152064, 3584, 18944, 28, 28, 4, 128, False),
-    "mistralai/Mistral-7B-Instruct-v0.3": Base(32768, 4096, 14336, 32, 32, 8, 128, False),
-    "meta-llama/Llama-3.1-8B-Instruct": Base(128256, 4096, 14336, 32, 32, 8, 128, False),
-    "Qwen/Qwen3-0.6B": Base(151936, 1024, 3072, 28, 16, 8, 128, True),
-    "HuggingFaceTB/SmolLM2-360M-Instruct": Base(49152, 960, 2560, 32, 15, 5, 64, True),
-    "google/gemma-3-270m-it": Base(262144, 640, 2048, 18, 4, 1, 256, True),
-}
 
 
 def report(recipe: Path | None) -> str:

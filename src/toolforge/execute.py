@@ -70,22 +70,27 @@ def convert(value: float, source: str, target: str) -> float:
         raise ValueError(f"{source} do not convert to {target}: {error}") from None
 
 
+# What a call has to name to be run here: a catalogue of one's own may have a tool of the same name and other arguments.
+RUN = {"calculator": {"expression"}, "unit_converter": {"value", "from", "to"}, "datetime": {"action"}}
+
+
 def run(call: ToolCall, now: datetime | None = None) -> float | str | None:
     """The value of a call that can be run here: a number, or a date or time in ISO 8601.
 
-    `now` is the moment that datetime calls count from: any aware datetime, else the clock's. None for other tools, and
-    for a date that is left in the user's own words. Raises ValueError where the call does not run.
+    `now` is the moment that datetime calls count from: any aware datetime, else the clock's. None for other tools, tools of these names
+    with other arguments, and for a date that is left in the user's own words. Raises ValueError where the call does not run.
     """
     arguments = call.arguments
+    if not (call.name in RUN and RUN[call.name] <= arguments.keys()):
+        return None
     if call.name == "calculator":
         return calculate(str(arguments["expression"]))
     if call.name == "unit_converter":
         value = arguments["value"]
-        assert isinstance(value, int | float)
+        if not isinstance(value, int | float):
+            raise ValueError(f"value {value!r} is no number")
         return convert(value, str(arguments["from"]), str(arguments["to"]))
-    if call.name == "datetime":
-        return clock.answer(arguments, now or datetime.now(UTC))
-    return None
+    return clock.answer(arguments, now or datetime.now(UTC))
 
 
 # The moment from which both calls of a comparison count, so that the same calls compare alike on any day.

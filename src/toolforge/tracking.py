@@ -22,6 +22,11 @@ class TrackingParams(Params):
     wandb: Literal["auto", "online", "offline", "disabled"] = "disabled"
 
 
+def reason(error: Exception) -> str:
+    """What it says, or what it is where it says nothing."""
+    return str(error) or type(error).__name__
+
+
 def say(line: str) -> None:
     """One line on stderr, whatever line breaks stand in it."""
     print(f"tracking: {' '.join(line.split())}", file=sys.stderr)
@@ -50,7 +55,7 @@ def record(job: str, params: TrackingParams, config: Mapping[str, Any], scores: 
             try:
                 opened.log(_flat(scores))
             except Exception as error:
-                say(f"the scores are not logged: {error}")
+                say(f"the scores are not logged: {reason(error)}")
 
 
 def _flat(scores: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,7 +91,7 @@ def _start(job: str, params: TrackingParams, config: Mapping[str, Any]) -> wandb
             return None
         return _open(job, params, config)
     except Exception as error:
-        say(f"nothing is logged: {error}")
+        say(f"nothing is logged: {reason(error)}")
         return None
 
 
@@ -106,7 +111,7 @@ def _open(job: str, params: TrackingParams, config: Mapping[str, Any]) -> wandb.
             say(str(opened.url))
             return opened
     except Exception as error:
-        why = f"not online: {error}"
+        why = f"not online: {reason(error)}"
     opened = init("offline")
     say(f"offline in {os.path.relpath(opened.settings.sync_dir)}{why and f' ({why})'}")
     return opened
@@ -116,7 +121,7 @@ def _finish(opened: wandb.Run, exit_code: int) -> None:
     try:
         opened.finish(exit_code)
     except Exception as error:
-        say(f"not all of the run is logged ({error}); wandb sync {os.path.relpath(opened.settings.sync_dir)}")
+        say(f"not all of the run is logged ({reason(error)}); wandb sync {os.path.relpath(opened.settings.sync_dir)}")
     # Its process ends here; where it has died, its own hook at exit would fail with a traceback.
     with suppress(Exception, SystemExit):
         wandb.teardown()

@@ -1,6 +1,7 @@
 """TRL's trainer made fast on a few cores: balanced, packed batches, the completion's logits alone, compiled layers."""
 
 import shutil
+import sys
 import sysconfig
 from collections.abc import Callable
 from functools import partial
@@ -40,8 +41,15 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """As TRL's. The base's `forward` gives the loss from here on: what wraps it, DDP and FSDP, does its part only where it is called itself."""
         super().__init__(*args, **kwargs)
+        # TRL turns a 4-bit base's adapter to bf16, where the small steps at the end of a cosine are rounded away, and peft turns
+        # it back when a run is resumed.
+        for weight in self.model.parameters():
+            if weight.requires_grad:
+                weight.data = weight.data.float()
         base = self.accelerator.unwrap_model(self.model).get_base_model()
         base.forward = partial(self._summed_loss, base)
+        # Only a CPU gains by parts, and what FSDP has cut into shards has to be called once.
+        self._part = PART if base.device.type == "cpu" and not self.is_fsdp_enabled else sys.maxsize
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> packing.Balanced:
         lengths = [len(ids) for ids in self.train_dataset["input_ids"]]
@@ -58,8 +66,10 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
         said = labels != -100
         # peft names all that it could pass on.
         given = {name: value for name, value in inputs.items() if value is not None}
+        # Every layer reads them on the host: a GPU is waited for once, here.
+        given["ends"] = inputs["ends"].cpu()
         hidden = base.model(**given, use_cache=False).last_hidden_state[:, :-1]
-        parts = zip(torch.split(hidden[said], PART), torch.split(labels[said], PART), strict=True)
+        parts = zip(torch.split(hidden[said], self._part), torch.split(labels[said], self._part), strict=True)
         return torch.stack([self._loss(base.lm_head, *part) for part in parts]).sum()
 
     def compute_loss(
@@ -94,6 +104,6 @@ class Tracked(WandbCallback):  # type: ignore[misc]
         try:
             log(*args, **kwargs)
         except Exception as error:
-            tracking.say(f"the training goes on, its log does not: {error}")
+            tracking.say(f"the training goes on, its log does not: {tracking.reason(error)}")
             # The callback's own mark for doing nothing.
             self._wandb = None

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from pydantic import Field
 
-from toolforge import calibration, confidence, execute, scoring, student, tracking
+from toolforge import answering, calibration, confidence, execute, scoring, student, tracking
 from toolforge.confidence import ConfidenceParams
 from toolforge.device import memory_for
 from toolforge.errors import InputError, run
@@ -29,7 +29,7 @@ class EvalParams(Params):
 def evaluate(model: Student, questions: Sequence[Question], params: EvalParams) -> list[Prediction]:
     """A prediction for each question, in their order. The answer counts as parsed only if its calls fit the catalogue."""
     with memory_for("eval.batch_size"):
-        answers = student.generate(
+        answers = answering.generate(
             model, [question.query for question in questions], params.batch_size, params.max_new_tokens
         )
     predictions = []

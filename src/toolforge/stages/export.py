@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
-from toolforge import calibration, card, parity, router, scoring, student, template
+from toolforge import answering, calibration, card, parity, router, scoring, student, template
 from toolforge.calibration import Calibration
 from toolforge.confidence import ConfidenceParams
 from toolforge.device import memory_for
@@ -106,7 +106,7 @@ def answer(model: Student, examples: Sequence[Example], params: ExportParams) ->
     """The calls of a model that transformers runs, None where the answer does not parse or breaks the catalogue."""
     queries = [example.query for example in examples]
     with memory_for("export.batch_size"):
-        found = student.generate(model, queries, params.batch_size, params.max_new_tokens)
+        found = answering.generate(model, queries, params.batch_size, params.max_new_tokens)
     calls = [parse(answer.text) for answer in found]
     return [one if one is not None and not model.catalogue.fault(one) else None for one in calls]
 

@@ -252,6 +252,12 @@ def main() -> None:
     params = load_params("split", SplitParams)
     files = [*sorted(paths.authored.glob("*.jsonl")), paths.teacher, paths.seeds]
     splits = split(load_rows(files), load_tools(paths.tools), params)
+    empty = [name for name, examples in splits.rows.items() if not examples]
+    if empty:
+        raise InputError(
+            f"{paths.authored}: no row for {', '.join(empty)}; val and test are cut from authored rows without a suite, "
+            "hard_test from those with one"
+        )
     for name, examples in splits.rows.items():
         write_jsonl(paths.out / f"{name}.jsonl", examples)
     write_json(paths.counts, report(splits))

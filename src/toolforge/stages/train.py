@@ -79,11 +79,6 @@ def train(
             print(
                 "train: a third slower without Python's headers (Debian: apt-get install python3-dev)", file=sys.stderr
             )
-    # TRL turns a 4-bit base's adapter to bf16, where the small steps at the end of a cosine are rounded away, and peft turns
-    # it back when a run is resumed.
-    for weight in trainer.model.parameters():
-        if weight.requires_grad:
-            weight.data = weight.data.float()
     # Autocast brings both sides of a LoRA product to one type; peft's own cast of its input to fp32 would be undone at once.
     with disable_input_dtype_casting(trainer.model):
         trainer.train(resume_from_checkpoint=get_last_checkpoint(config.output_dir))
@@ -206,6 +201,8 @@ def main() -> None:
     if leads and place.kind == "cuda":
         print(f"train: {config.world_size} x {place.name}: {chosen}")
     tokenizer = student.load_tokenizer(base.base)
+    if prompt.tools == "schemas" and "tools" not in tokenizer.get_chat_template():
+        raise InputError("params.yaml: prompt.tools: the base's chat template shows no tools; set it to none")
     with tracking.run("train", tracked if leads else UNTRACKED, used) as opened, device.memory_for(settings.MEMORY):
         model = student.load_base(base.base, base.quantization)
         callbacks = [Tracked()] if opened else []
