@@ -14,10 +14,10 @@ repro: $(READY)
 test: $(READY)
 	pytest -n 2 --dist loadfile
 
-## What the last run gave, as a page to read; and the README's picture and figures of it
+## What the last run gave, as a page to read; and the picture and figures of it in README and docs/
 report: $(READY)
 	python -m toolforge.report metrics data report.html docs/accuracy.svg
-	python -m toolforge.readme metrics README.md
+	python -m toolforge.figures metrics README.md docs/export.md
 
 ## Format, lint, types, and who imports whom
 check: $(READY)

@@ -45,10 +45,10 @@ def document(request, tmp_path, monkeypatch):
     return name, yaml.safe_load(path.read_text())
 
 
-def test_the_recipes_are_those_that_the_readme_names():
+def test_the_recipes_are_those_that_the_docs_name():
     assert {recipe.name for recipe in RECIPES} == {*ORIGINAL, "qwen3-0.6b", "smollm2-360m", "gemma3-270m"}
-    readme = (ROOT / "README.md").read_text()
-    assert all(f"`{recipe.name}`" in readme for recipe in RECIPES)
+    page = (ROOT / "docs" / "gpu.md").read_text()
+    assert all(f"`{recipe.name}`" in page for recipe in RECIPES)
 
 
 def test_the_card_names_the_base_that_is_trained(document):

@@ -1,4 +1,4 @@
-"""README's figures, from metrics/: what stands there between `<!-- figures: NAME -->` and `<!-- end -->`. Part of `make report`."""
+"""The figures of README and docs/, from metrics/: what stands there between `<!-- figures: NAME -->` and `<!-- end -->`. Part of `make report`."""
 
 import argparse
 import re
@@ -29,10 +29,10 @@ ROUTERS = {
 
 
 def filled(text: str, documents: Mapping[str, Any]) -> str:
-    """The text with its marked blocks made anew; `documents` are those of metrics/ by name. Raises InputError for a block that readme.md.j2 has no macro for."""
+    """The text with its marked blocks made anew; `documents` are those of metrics/ by name. Raises InputError for a block that figures.md.j2 has no macro for."""
     environment = Environment(autoescape=False, undefined=StrictUndefined)
     environment.filters |= {"percent": _percent, "interval": _interval, "ms": _milliseconds}
-    template = environment.from_string(files("toolforge").joinpath("readme.md.j2").read_text(encoding="utf-8"))
+    template = environment.from_string(files("toolforge").joinpath("figures.md.j2").read_text(encoding="utf-8"))
     scores = documents["eval"]
     pairs = zip(scores["confidence"]["escalation"], scores["hard_test"]["confidence"]["escalation"], strict=True)
     module = template.make_module({**documents, "routers": ROUTERS, "pairs": list(pairs)})
@@ -40,7 +40,7 @@ def filled(text: str, documents: Mapping[str, Any]) -> str:
     def block(match: re.Match[str]) -> str:
         made = getattr(module, match[2], None)
         if made is None:
-            raise InputError(f"figures: {match[2]}: readme.md.j2 has no macro of that name")
+            raise InputError(f"figures: {match[2]}: figures.md.j2 has no macro of that name")
         return f"{match[1]}{made().strip()}\n{match[4]}"
 
     return MARKED.sub(block, text)
@@ -61,13 +61,15 @@ def _milliseconds(value: float) -> str:
 
 
 def main() -> None:
-    """Rewrite README from METRICS."""
-    parser = argparse.ArgumentParser(prog="toolforge.readme", description=__doc__)
+    """Rewrite the PAGES from METRICS."""
+    parser = argparse.ArgumentParser(prog="toolforge.figures", description=__doc__)
     parser.add_argument("metrics", type=Path)
-    parser.add_argument("readme", type=Path)
+    parser.add_argument("pages", type=Path, nargs="+")
     paths = parser.parse_args()
     documents = read_documents(paths.metrics)
-    write_text(paths.readme, filled(paths.readme.read_text(encoding="utf-8"), documents))
+    made = {page: filled(page.read_text(encoding="utf-8"), documents) for page in paths.pages}
+    for page, text in made.items():
+        write_text(page, text)
 
 
 if __name__ == "__main__":
