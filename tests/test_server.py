@@ -230,6 +230,15 @@ def test_other_tools_are_refused_and_the_difference_is_said(client, change, says
     assert says in caught.value.message
 
 
+def test_a_type_that_stands_twice_is_not_written_out_twice_at_each_level(client):
+    inside = {"type": "string"}
+    for _ in range(40):
+        inside = {"type": ["array", "array"], "items": inside}
+    nested = changed(lambda by, _: by["weather"]["parameters"]["properties"].update(location=inside))
+    with pytest.raises(openai.BadRequestError, match="array of"):
+        ask(client, "Oslo", tools=nested)
+
+
 def message(content, role="user"):
     return {"model": "echo", "messages": [{"role": role, "content": content}]}
 
@@ -290,7 +299,8 @@ def test_models_and_health(client, url):
         client.chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": "Oslo"}])
     assert httpx.get(f"{url}/health").json() == {"status": "ok", "model": "echo"}
     assert httpx.get(f"{url}/nowhere").json()["error"]["code"] == "unknown_url"
-    assert httpx.get(f"{url}/v1/chat/completions").status_code == 405
+    wrong = httpx.get(f"{url}/v1/chat/completions")
+    assert (wrong.status_code, wrong.headers["allow"]) == (405, "POST")
 
 
 def test_metrics_count_outcomes_and_seconds(client, url):

@@ -95,7 +95,8 @@ class Argument(Parameters):
     def __str__(self) -> str:
         """The types and values, in one order however they are written."""
         parts = [self, *self.anyOf]
-        kinds = sorted({part.kind(name) for part in parts for name in part.type} - {"null"})
+        # Of a type that stands twice the inside would be written out twice, and at each level again.
+        kinds = sorted({part.kind(name) for part in parts for name in set(part.type)} - {"null"})
         values = sorted({str(value) for part in parts for value in part.enum} - {"None"})
         return "|".join(kinds) + (f" of {'|'.join(values)}" if values else "")
 

@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Annotated, Any
@@ -45,13 +45,17 @@ class Settings:
     max_body: int = 1 << 20
 
 
+def _said(error: ApiError, headers: Mapping[str, str] | None = None) -> Response:
+    return JSONResponse(error.envelope, error.status, headers)
+
+
 def create_app(router: Router, settings: Settings) -> FastAPI:
     """The endpoints. Every error under them comes in OpenAI's envelope; no query and no key reaches a log."""
     # The API is OpenAI's and described there; FastAPI's own page would load its script from elsewhere.
     app = FastAPI(title="ToolForge", openapi_url=None)
     worker = Worker(router, settings.queue)
     registry = CollectorRegistry()
-    requests = Counter("toolforge_requests", "Chat requests by outcome", ["outcome"], registry=registry)
+    requests = Counter("toolforge_requests", "Requests to /v1 by outcome", ["outcome"], registry=registry)
     seconds = Histogram("toolforge_request_seconds", "Time to answer", buckets=_SECONDS, registry=registry)
     Gauge("toolforge_queue_depth", "Queries that wait or are being routed", registry=registry).set_function(
         lambda: worker.depth
@@ -129,18 +133,18 @@ def create_app(router: Router, settings: Settings) -> FastAPI:
         requests.labels(error.code).inc()
         # A query is answered in well under a second: so is the line's next free place.
         headers = {"Retry-After": "1"} if error.code == "queue_full" else None
-        return JSONResponse(error.envelope, error.status, headers)
+        return _said(error, headers)
 
     @app.exception_handler(HTTPException)
     async def unknown(_: Request, error: HTTPException) -> Response:
-        return JSONResponse(ApiError(error.status_code, "unknown_url", error.detail).envelope, error.status_code)
+        return _said(ApiError(error.status_code, "unknown_url", error.detail), error.headers)
 
     @app.exception_handler(Exception)
     async def defect(_: Request, error: Exception) -> Response:
         requests.labels("defect").inc()
         failed = ApiError(500, "defect", "the server failed; its log says where")
         # uvicorn closes the connection after a defect; a client that is not told would ask over it again.
-        return JSONResponse(failed.envelope, failed.status, {"Connection": "close"})
+        return _said(failed, {"Connection": "close"})
 
     return app
 

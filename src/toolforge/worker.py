@@ -14,7 +14,7 @@ class Worker:
     """Routes one query after the other, first come, first served. Belongs to one event loop."""
 
     def __init__(self, router: Router, places: int) -> None:
-        """At most `places` queries wait or are being routed at a time."""
+        """At most `places` queries that someone still waits for wait or are being routed at a time."""
         self._router, self._places = router, places
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="router")
         self.depth = 0
