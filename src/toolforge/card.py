@@ -120,10 +120,10 @@ def _figures(scores: Mapping[str, Any], export: Mapping[str, Any]) -> str:
     )
     sure = export["calibration"]
     if sure["threshold"] is None:
-        escalation = f"No confidence has {sure['precision']:.0%} precision on the validation rows."
+        escalation = f"No confidence has {100 * sure['precision']:g}% precision on the validation rows."
     else:
         escalation = (
-            f"From a confidence of {sure['threshold']:.4f} on, {sure['precision']:.0%} of the validation answers are right; "
+            f"From a confidence of {sure['threshold']:.4f} on, {100 * sure['precision']:g}% of the validation answers are right; "
             f"that is {sure['coverage']:.1%} of them. Hand what is below to a bigger model."
         )
     return f"""## Figures

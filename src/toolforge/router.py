@@ -24,7 +24,7 @@ class RouterSettings(Row):
 
     `before` and `after` are the texts that the base's chat template puts around a query, `stop` the token that ends an answer, `opening` the white
     space that it begins with;
-    `threshold` is the confidence from which the validation rows had 99 % precision, None where no confidence had.
+    `threshold` is the confidence from which the validation rows had the precision that was asked for, None where no confidence had.
     """
 
     name: str

@@ -127,9 +127,16 @@ def test_what_no_retry_mends_stops_the_run_with_one_line_without_the_key(ask, st
     assert "secret-openai" not in everything
 
 
-def test_an_address_without_http_stops_the_run_at_once(ask, monkeypatch):
-    monkeypatch.setenv("OPENAI_BASE_URL", "localhost:11434/v1")
-    with pytest.raises(InputError, match="m cannot be asked: OPENAI_BASE_URL begins with neither"):
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("localhost:11434/v1", "OPENAI_BASE_URL begins with neither"),
+        ("http://127.0.0.1:11434v1", "OPENAI_BASE_URL: .*port"),
+    ],
+)
+def test_an_address_that_is_none_stops_the_run_at_once(ask, monkeypatch, address, said):
+    monkeypatch.setenv("OPENAI_BASE_URL", address)
+    with pytest.raises(InputError, match=f"m cannot be asked: {said}"):
         ask(lambda key, model, query, n: TEXT)
 
 

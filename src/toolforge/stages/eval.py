@@ -128,7 +128,7 @@ def main() -> None:
             probabilities = [calibrated[0].apply(one) for one in own]
             curve += [(f"{prefix}test", *point) for point in confidence.risk_coverage(probabilities, right)]
         if not prefix:
-            confusion = pd.DataFrame(scoring.confusion(predictions, classes), columns=["actual", "predicted"])
+            confusion = pd.DataFrame(scoring.confusion(predictions), columns=["actual", "predicted"])
             write_text(paths.out / "plots" / "confusion.csv", confusion.to_csv(index=False, lineterminator="\n"))
     if curve:
         risks = pd.DataFrame(curve, columns=["split", "coverage", "risk", "confidence"])

@@ -6,6 +6,7 @@ OPENAI_BASE_URL and OPENAI_API_KEY are read as the openai package reads them; a 
 import json
 from typing import Any
 
+import httpx2
 import openai
 from pydantic import BaseModel, Field, ValidationError
 
@@ -56,7 +57,10 @@ class OpenAI:
         """The answer to one request. Raises a Fault where there is none."""
         if secret not in self._clients:
             # Retries are the asking loop's, which knows the slots.
-            client = openai.AsyncOpenAI(api_key=secret, max_retries=0, timeout=self._timeout)
+            try:
+                client = openai.AsyncOpenAI(api_key=secret, max_retries=0, timeout=self._timeout)
+            except httpx2.InvalidURL as error:
+                raise Misconfigured(f"OPENAI_BASE_URL: {error}") from None
             if client.base_url.scheme not in ("http", "https"):
                 raise Misconfigured(f"OPENAI_BASE_URL begins with neither http:// nor https://: {client.base_url}")
             self._clients[secret] = client
