@@ -12,7 +12,7 @@ repro: $(READY)
 
 ## The tests, the slow ones included, two files at a time
 test: $(READY)
-	pytest -n 2 --dist loadfile
+	pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 ## What the last run gave, as a page to read; and the picture and figures of it in README and docs/
 report: $(READY)

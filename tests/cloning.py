@@ -1,12 +1,15 @@
-"""A scratch clone of the working tree, its params shrunk to minutes, and commands in it."""
+"""A scratch clone of the working tree, its data and params shrunk to minutes, and commands in it."""
 
 import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import yaml
+
+from toolforge.records import Example, class_of, read_rows, write_jsonl
 
 ROOT = Path(__file__).parent.parent
 
@@ -54,6 +57,7 @@ def make(folder):
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
+    thin(folder / "data")
     params = yaml.safe_load((folder / "params.yaml").read_text())
     for section, values in SHRUNK.items():
         params[section].update(values)
@@ -61,6 +65,21 @@ def make(folder):
     run(folder, "git", "init", "-q")
     commit(folder)
     return folder
+
+
+def thin(data):
+    """Leave two authored rows of each class and suite in each file, each of a group of its own, and 100 unlabelled queries."""
+    for path in (data / "authored").glob("*.jsonl"):
+        kept, kinds, groups = [], Counter(), set()
+        for row in read_rows(path, Example):
+            kind = row.suite or class_of(row.calls)
+            if kinds[kind] < 2 and row.group not in groups:
+                kinds[kind] += 1
+                groups.add(row.group)
+                kept.append(row)
+        write_jsonl(path, kept)
+    path = data / "unlabelled.txt"
+    path.write_text("\n".join(path.read_text().split("\n")[:100]) + "\n")
 
 
 def run(folder, *command, fails=False, compiles=False):

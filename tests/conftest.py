@@ -23,6 +23,16 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.sched_setaffinity(0, cores[worker :: int(os.environ["PYTEST_XDIST_WORKER_COUNT"])] or cores)
 
 
+# The files that take longest, longest first: one that two workers begin late is waited for alone.
+LONG = ("end_to_end", "consumers", "processes", "router", "decoding", "architectures", "faults", "cli", "own_tools")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {f"test_{name}.py": place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path.name, len(LONG)))
+
+
 @pytest.fixture(scope="session")
 def catalogue() -> Catalogue:
     return load_tools(ROOT / "data" / "tools.json")
@@ -63,7 +73,10 @@ def write_params(tmp_path, monkeypatch):
 
     def write(document) -> None:
         path = tmp_path / "params.yaml"
-        path.write_text(document if isinstance(document, str) else yaml.safe_dump(document))
+        if isinstance(document, bytes):
+            path.write_bytes(document)
+        else:
+            path.write_text(document if isinstance(document, str) else yaml.safe_dump(document))
         monkeypatch.setattr(params, "PARAMS", path)
 
     return write

@@ -70,6 +70,10 @@ def test_the_rules_answer_anything(catalogue):
         "\u2028",
         "a" * 3000,
         "in " * 500,
+        "A fortnight before Christmas",
+        "5 miles km :)",
+        "5 mıles to km",
+        "hello in İtalian",
     ):
         assert catalogue.fault(router.route(query)) is None
 

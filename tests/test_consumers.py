@@ -42,27 +42,31 @@ def messages(system, query):
 
 
 def learn(model, tokenizer):
-    """Train the adapter on GOLD under each system message until it knows it by heart."""
-    rows = []
+    """Train the adapter on GOLD under each system message, a step for each, until it knows all by heart."""
+    groups = []
     for system in SYSTEMS:
+        groups.append([])
         for query, calls in GOLD.items():
             asked = tokenizer.apply_chat_template(
                 messages(system, query), add_generation_prompt=True, return_dict=False
             )
             said = [*tokenizer(answer(calls))["input_ids"], tokenizer.eos_token_id]
-            rows.append((torch.tensor([asked + said]), len(said)))
+            groups[-1].append((torch.tensor([asked + said]), len(said)))
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=2e-3)
     for _ in range(60):
-        losses = []
-        for ids, length in rows:
-            logits = model(ids, logits_to_keep=length + 1).logits[0, :-1]
-            losses.append(torch.nn.functional.cross_entropy(logits, ids[0, -length:]))
-        loss = torch.stack(losses).mean()
-        if max(losses).item() < 0.01:
+        stepped = False
+        for rows in groups:
+            losses = []
+            for ids, length in rows:
+                logits = model(ids, logits_to_keep=length + 1).logits[0, :-1]
+                losses.append(torch.nn.functional.cross_entropy(logits, ids[0, -length:]))
+            if max(losses).item() >= 0.01:
+                optimizer.zero_grad()
+                torch.stack(losses).mean().backward()
+                optimizer.step()
+                stepped = True
+        if not stepped:
             return
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
     raise AssertionError(f"not learned: {losses}")
 
 
@@ -99,12 +103,16 @@ def said(model, tokenizer, system, query):
     return json.loads(tokenizer.decode(out[0, ids["input_ids"].shape[1] :], skip_special_tokens=True))
 
 
-@pytest.mark.parametrize("system", SYSTEMS)
-def test_adapter_and_merged_model_give_the_same_calls_under_a_system_message(adapter, merged, system):
-    models = [
+@pytest.fixture(scope="module")
+def models(adapter, merged):
+    return [
         (AutoPeftModelForCausalLM.from_pretrained(adapter), AutoTokenizer.from_pretrained(adapter)),
         (AutoModelForCausalLM.from_pretrained(merged), AutoTokenizer.from_pretrained(merged)),
     ]
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_adapter_and_merged_model_give_the_same_calls_under_a_system_message(models, system):
     for query, calls in GOLD.items():
         expected = [call.model_dump() for call in calls]
         assert [said(model, tokenizer, system, query) for model, tokenizer in models] == [expected, expected]

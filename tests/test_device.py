@@ -44,8 +44,8 @@ def test_a_cpu_trains_as_params_yaml_says(accumulation):
 def test_the_7b_recipe_on_real_gpus():
     on = {place.name: plan(place, QWEN7B, R64, 1, "adamw_torch_fused") for place in (T4, A10, H100)}
     assert str(on["H100"]) == "16 × 1 rows a step; adamw_torch_fused; without activation checkpointing"
-    assert str(on["A10G"]) == "16 × 1 rows a step; adamw_torch_fused; with activation checkpointing"
-    assert str(on["Tesla T4"]) == "8 × 2 rows a step; adamw_torch_fused; with activation checkpointing"
+    assert str(on["A10G"]) == "16 × 1 rows a step; paged_adamw_8bit; with activation checkpointing"
+    assert str(on["Tesla T4"]) == "8 × 2 rows a step; paged_adamw_8bit; with activation checkpointing"
     assert all(found.fits for found in on.values())
 
 
@@ -75,6 +75,15 @@ def test_where_nothing_fits_the_thriftiest_is_tried():
     found = plan(replace(T4, memory=10**9), QWEN7B, R64, 1, "adamw_torch_fused")
     assert not found.fits
     assert (found.batch, found.accumulation, found.optimizer) == (1, 16, "paged_adamw_8bit")
+
+
+def test_shards_part_the_weights_and_leave_out_the_paged_optimizer():
+    whole, part = (
+        plan(replace(T4, memory=10**9), QWEN7B, R64, 1, "adamw_torch_fused", 2, cut) for cut in (False, True)
+    )
+    assert (part.optimizer, part.saving) == ("adamw_torch_fused", Saving(paged=False, checkpointing=True))
+    assert part.need.weights == whole.need.weights // 2
+    assert part.need.activations == whole.need.activations
 
 
 def test_this_machine_computes_as_it_did_before():

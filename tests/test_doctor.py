@@ -68,7 +68,7 @@ def test_a_recipe_on_a_t4_and_on_a_gpu_that_is_too_small(gpu):
     gpu(15_835_660_288)
     said = lines(doctor.report(ROOT / "recipes" / "qwen7b-r64"))
     assert (said["device"], said["precision"]) == ("Tesla T4, 15.8 GB", "float16")
-    assert said["plan"] == "8 × 2 rows a step; adamw_torch_fused; with activation checkpointing"
+    assert said["plan"] == "8 × 2 rows a step; paged_adamw_8bit; with activation checkpointing"
     assert said["verdict"].startswith("fits: at most ")
     gpu(6 * 10**9)
     said = lines(doctor.report(ROOT / "recipes" / "qwen7b-r64"))

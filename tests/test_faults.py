@@ -24,7 +24,7 @@ def clone(tmp_path_factory):
 
 def test_a_killed_training_goes_on_where_it_was(clone):
     params = yaml.safe_load((clone / "params.yaml").read_text())
-    params["train"].update(max_steps=8, eval_steps=2, save_steps=2)
+    params["train"].update(max_steps=4, eval_steps=2, save_steps=2)
     folder = clone.parent / "killed"
     folder.mkdir()
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
@@ -45,11 +45,11 @@ def test_a_killed_training_goes_on_where_it_was(clone):
         first.kill()
     assert not (folder / "loss.csv").exists()
     again = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
-    assert "| 1/8 [" not in again.stderr
-    assert "| 8/8 [" in again.stderr
+    assert "| 1/4 [" not in again.stderr
+    assert "| 4/4 [" in again.stderr
     steps = {line.split(",")[0] for line in (folder / "loss.csv").read_text().splitlines()[1:]}
-    assert steps == {str(step) for step in range(1, 9)}
-    assert json.loads((folder / "train.json").read_text())["steps"] == 8
+    assert steps == {str(step) for step in range(1, 5)}
+    assert json.loads((folder / "train.json").read_text())["steps"] == 4
 
 
 TRAIN = "train data/tools.json data/systems.yaml data/split/train.jsonl data/split/val.jsonl a c l.csv f.json"

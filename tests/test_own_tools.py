@@ -68,9 +68,21 @@ def test_a_tool_without_frames_is_said_in_one_line(repository):
     assert printed.strip() == "error: class 'currency' has no frame"
 
 
-def test_a_bad_row_of_ones_own_is_said_with_file_and_line(repository):
-    run(repository, "templates")
-    run(repository, "teacher")
+@pytest.fixture
+def authored_alone(repository):
+    """Of the data only some authored rows, the tenth tool's among them."""
+    for name in ("teacher.jsonl", "seeds.jsonl"):
+        (repository / "data" / name).write_text("")
+    for path in (repository / "data" / "authored").glob("*.jsonl"):
+        path.write_text("".join(line + "\n" for line in path.read_text().split("\n")[:60] if line))
+    params = yaml.safe_load((repository / "params.yaml").read_text())
+    params["split"].update(test_per_class=2, val_per_class=1)
+    (repository / "params.yaml").write_text(yaml.safe_dump(params))
+    return repository
+
+
+def test_a_bad_row_of_ones_own_is_said_with_file_and_line(authored_alone):
+    repository = authored_alone
     mine = repository / "data" / "authored" / "mine.jsonl"
     mine.write_text(mine.read_text().replace('"amount": 40', '"amount": "forty"'))
     printed = run(repository, "split", fails=True)
@@ -78,12 +90,9 @@ def test_a_bad_row_of_ones_own_is_said_with_file_and_line(repository):
     assert not (repository / "data" / "split").exists()
 
 
-def test_a_split_that_would_be_empty_is_said_before_anything_is_trained(repository):
-    run(repository, "templates")
-    run(repository, "teacher")
-    for path in (repository / "data" / "authored").glob("*.jsonl"):
-        rows = [json.loads(line) for line in path.read_text().splitlines()]
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows if not row.get("suite")))
+def test_a_split_that_would_be_empty_is_said_before_anything_is_trained(authored_alone):
+    repository = authored_alone
+    (repository / "data" / "authored" / "hard.jsonl").unlink()
     printed = run(repository, "split", fails=True)
     assert printed.startswith("error: data/authored: no row for hard_test; ")
     assert printed.count("\n") == 1

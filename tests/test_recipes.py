@@ -68,6 +68,8 @@ def test_the_original_runs_are_the_originals(document):
         assert train["num_train_epochs"] == 3
     assert train["per_device_train_batch_size"] * train["gradient_accumulation_steps"] == 16
     assert values["student"]["quantization"] == "nf4"
+    # The default's are those of the default base.
+    assert lora["layers_to_transform"] is None
 
 
 @pytest.mark.slow

@@ -163,7 +163,7 @@ def write(folder):
     )
     plots = metrics / "plots"
     plots.mkdir()
-    pairs = scoring.confusion(predictions(), CLASSES)
+    pairs = scoring.confusion(predictions())
     pd.DataFrame(pairs).to_csv(plots / "confusion.csv", index=False)
     losses = [(10, "train", 1.9), (20, "train", 0.1), (20, "val", 0.02)]
     pd.DataFrame(losses, columns=["step", "split", "loss"]).to_csv(plots / "loss.csv", index=False)

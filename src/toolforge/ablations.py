@@ -94,7 +94,7 @@ def result(name: str, train: Path, scores: Path, predictions: Sequence[Path]) ->
     def read(path: Path) -> str:
         return str(dvc.api.read(path.as_posix(), rev=name, encoding="utf-8"))
 
-    rows = [Prediction.model_validate_json(line) for path in predictions for line in read(path).splitlines()]
+    rows = [Prediction.model_validate_json(line) for path in predictions for line in read(path).split("\n") if line]
     return Result(json.loads(read(train)), json.loads(read(scores)), rows)
 
 

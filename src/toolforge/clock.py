@@ -306,3 +306,5 @@ class Add(Row):
 CALL: TypeAdapter[Now | Convert | Diff | Add] = TypeAdapter(
     Annotated[Now | Convert | Diff | Add, Field(discriminator="action")]
 )
+# What a datetime call may name.
+ARGUMENTS = {name for action in (Now, Convert, Diff, Add) for name in action.model_fields}

@@ -66,9 +66,18 @@ class Plan:
         return f"{self.batch} × {self.accumulation} rows a step; {self.optimizer}; {checkpointing} activation checkpointing"
 
 
-def plan(device: Device, base: Base, recipe: Recipe, accumulation: int, optimizer: str, processes: int = 1) -> Plan:
+def plan(
+    device: Device,
+    base: Base,
+    recipe: Recipe,
+    accumulation: int,
+    optimizer: str,
+    processes: int = 1,
+    sharded: bool = False,
+) -> Plan:
     """The first that fits of: as params.yaml says, activation checkpointing, the paged 8-bit optimizer as well, fewer rows at once. The rows of one step
-    stay the same, shared by as many processes, each on a device of its own. The last of them where none fits. Raises InputError for rows that cannot be shared.
+    stay the same, shared by as many processes, each on a device of its own; `sharded` says that FSDP parts the weights between them, which the paged optimizer
+    cannot step on. The last of them where none fits. Raises InputError for rows that cannot be shared.
 
     A CPU trains as params.yaml says: it has no paged optimizer, and its memory swaps.
     """
@@ -79,15 +88,19 @@ def plan(device: Device, base: Base, recipe: Recipe, accumulation: int, optimize
         )
     batches = [size for size in range(min(recipe.batch, rows), 0, -1) if rows % size == 0]
     element = precision(device).itemsize
-    savings = (Saving(False, False), Saving(False, True), Saving(True, True))
+    savings = [Saving(False, False), Saving(False, True), Saving(True, True)]
     if device.kind == "cpu":
         need = estimate(base, replace(recipe, nf4=False, batch=batches[0]), savings[0], element)
         fits = need.total * processes <= device.memory
         return Plan(batches[0], rows // batches[0], optimizer, savings[0], need, fits)
+    if sharded:
+        savings = savings[:2]
     # Every product unpacks the 4-bit weights anew, so many rows at once are worth more than what checkpointing computes twice.
     for batch in batches:
         for saving in savings:
             need = estimate(base, replace(recipe, batch=batch), saving, element)
+            if sharded:
+                need = replace(need, weights=need.weights // processes, adapter=need.adapter // processes)
             found = Plan(
                 batch=batch,
                 accumulation=rows // batch,

@@ -29,7 +29,11 @@ class Drafts:
             for key, schema in reversed(properties.items()):
                 kind = schema if isinstance(schema, dict) else {}
                 quote = '"' if kind.get("type") == "string" else ""
-                self._ways[function["name"], key] = f" {quote}", quote + after, kind.get("enum", [])
+                self._ways[function["name"], key] = (
+                    f" {quote}",
+                    quote + after,
+                    [choice for choice in kind.get("enum", []) if isinstance(choice, str)],
+                )
                 if key in required:
                     after = f", {json.dumps(key, ensure_ascii=False)}: {quote}"
 

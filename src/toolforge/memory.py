@@ -114,7 +114,7 @@ def estimate(base: Base, recipe: Recipe, saving: Saving, element: int) -> Need:
       these layers, frozen weights and LoRA: each norm's input in fp32 and its output, queries and keys, in fp32 too where they have norms, values, the attention's
       output, four of the MLP's inner size, and each matrix's r. With checkpointing: each layer's input, and one layer whole. To that the last norm, and the
       packed attention's scores of one layer, three times in its backward pass.
-    - logits: fp32, of the completion's tokens alone, and one part of 128 tokens on its way.
+    - logits: of the completion's tokens alone, with their copy in fp32 and the gradients of both. A CPU takes them in parts and needs less.
     """
     layers, hidden, inner = base.num_hidden_layers, base.hidden_size, base.intermediate_size
     queries, keys = base.num_attention_heads * base.head_dim, base.num_key_value_heads * base.head_dim
@@ -132,5 +132,5 @@ def estimate(base: Base, recipe: Recipe, saving: Saving, element: int) -> Need:
         weights=round(base.rounded * (4.127 / 8 if recipe.nf4 else element)) + base.kept * element,
         adapter=adapted * (4 + 4 + element + (2 if saving.paged else 8)),
         activations=tokens * kept + scores,
-        logits=round(tokens * COMPLETION) * base.vocab_size * 4 + 128 * base.vocab_size * 10,
+        logits=round(tokens * COMPLETION) * base.vocab_size * (2 * element + 8),
     )

@@ -142,7 +142,7 @@ def by_argument(predictions: Sequence[Prediction]) -> dict[str, dict[str, float]
 
 
 def scores(predictions: Sequence[Prediction], classes: Sequence[str]) -> dict[str, Any]:
-    """The scores of the predictions that have gold, with n and Wilson intervals, over all and by class.
+    """The scores of the predictions that have gold, with n and Wilson intervals, over all and by class; macro_f1 is over the classes that occur.
 
     over_calling is the share of no_tool rows that got a call; over_refusal that of the others that got none.
     Raises ValueError where no prediction has gold.
@@ -154,7 +154,18 @@ def scores(predictions: Sequence[Prediction], classes: Sequence[str]) -> dict[st
     return {
         **_accuracies(rows),
         **share([row.predicted is not None for _, row in rows], "parse_rate"),
-        "macro_f1": round(float(f1_score(gold, predicted, labels=list(classes), average="macro", zero_division=0)), 4),
+        "macro_f1": round(
+            float(
+                f1_score(
+                    gold,
+                    predicted,
+                    labels=[name for name in classes if name in {*gold, *predicted}],
+                    average="macro",
+                    zero_division=0,
+                )
+            ),
+            4,
+        ),
         "no_tool_recall": _rate(rows, of=lambda c: not c, hit=lambda row: row.predicted == []),
         "over_calling": _rate(rows, of=lambda c: not c, hit=lambda row: bool(row.predicted)),
         "over_refusal": _rate(rows, of=bool, hit=lambda row: row.predicted == []),
@@ -182,7 +193,7 @@ def _classes(rows: Sequence[Labelled]) -> tuple[list[str], list[str]]:
     return gold, predicted
 
 
-def confusion(predictions: Sequence[Prediction], classes: Sequence[str]) -> list[dict[str, str]]:
+def confusion(predictions: Sequence[Prediction]) -> list[dict[str, str]]:
     """One {actual, predicted} pair of classes for each prediction with gold, as `dvc plots` counts them."""
     gold, predicted = _classes(labelled(predictions))
     return [{"actual": g, "predicted": p} for g, p in zip(gold, predicted, strict=True)]

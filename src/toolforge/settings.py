@@ -71,7 +71,7 @@ def kernel(place: Device) -> str:
 
 
 def settle(config: SFTConfig, chosen: Plan) -> None:
-    """Write what the device was given to do into the trainer's settings; of a plan for a CPU nothing changes."""
+    """Write what the device was given to do into the trainer's settings; a CPU's plan only shares the rows between processes."""
     if chosen.batch < config.per_device_train_batch_size:
         # Without a backward pass a row takes a quarter of the memory or less.
         config.per_device_eval_batch_size = min(config.per_device_eval_batch_size, 4 * chosen.batch)

@@ -64,6 +64,8 @@ def load_slots(folder: Path) -> dict[str, list[Value]]:
                 slots[path.stem] = [v if isinstance(v, Value) else Value(text=str(v), value=v) for v in items]
         except ValidationError as error:
             raise InputError(f"{path}: {first_fault(error)}") from None
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
         if not slots[path.stem]:
             raise InputError(f"{path}: no value")
     return slots

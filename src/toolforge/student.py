@@ -31,8 +31,6 @@ from toolforge.tools import Catalogue
 
 # A file of the adapter's folder.
 SETTINGS = "routing.json"
-# What accelerate's launcher sets where weights are cut into shards.
-FSDP = "ACCELERATE_USE_FSDP"
 
 
 class StudentParams(Params):
@@ -49,6 +47,11 @@ def precision() -> torch.dtype:
     return device.precision(device.here())
 
 
+def sharded() -> bool:
+    """Whether accelerate's launcher has FSDP cut the weights into shards."""
+    return bool(parse_flag_from_env("ACCELERATE_USE_FSDP"))
+
+
 def quiet() -> None:
     """Keep transformers' own bars and notes off the terminal: a stage shows its own progress."""
     logging.set_verbosity_error()
@@ -59,7 +62,10 @@ def carried(base: str) -> Path | None:
     """The one GGUF file of the package that a base is, None for a hub id or a local folder. Raises InputError for a package that is not there."""
     if "/" in base or Path(base).exists():
         return None
-    spec = importlib.util.find_spec(base.replace("-", "_"))
+    try:
+        spec = importlib.util.find_spec(base.replace("-", "_"))
+    except ImportError:  # of a name with a dot whose first part is none
+        spec = None
     if spec is None or spec.origin is None:
         raise InputError(f"student.base: {base!r} is no local folder, hub id (owner/name) or installed package")
     files = sorted(Path(spec.origin).parent.glob("*.gguf"))
@@ -106,7 +112,7 @@ def nf4() -> BitsAndBytesConfig:
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=precision(),
-        bnb_4bit_quant_storage=precision() if parse_flag_from_env(FSDP) else torch.uint8,
+        bnb_4bit_quant_storage=precision() if sharded() else torch.uint8,
     )
 
 

@@ -48,8 +48,8 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
                 weight.data = weight.data.float()
         base = self.accelerator.unwrap_model(self.model).get_base_model()
         base.forward = partial(self._summed_loss, base)
-        # Only a CPU gains by parts, and what FSDP has cut into shards has to be called once.
-        self._part = PART if base.device.type == "cpu" and not self.is_fsdp_enabled else sys.maxsize
+        # Only a CPU gains by parts.
+        self._part = PART if base.device.type == "cpu" else sys.maxsize
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> packing.Balanced:
         lengths = [len(ids) for ids in self.train_dataset["input_ids"]]

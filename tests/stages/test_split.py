@@ -152,7 +152,9 @@ def test_a_bad_label_is_refused_with_its_file_and_line(rows, catalogue):
 
 
 def test_a_test_row_is_unseen_only_if_train_holds_none_of_its_entities(rows, catalogue):
-    train_only = [row(40 + n, f"{p} is nice", [], "template") for n, p in enumerate(PLACES[:6])]
+    train_only = [row(40 + n, f"{p} is nice", [], "template") for n, p in enumerate(PLACES[:5])]
+    # One that train's query spells otherwise, and its label right.
+    train_only.append(row(45, "nice there", [("weather", {"location": PLACES[5]})], "template"))
     splits = split(rows + train_only, catalogue, PARAMS.model_copy(update={"test_per_class": 10}))
     flags = {example.calls[0].arguments["location"]: example.unseen_entities for example in splits.rows["test"]}
     assert len(flags) == 10

@@ -79,6 +79,13 @@ def test_an_argument_that_is_one_slot_takes_the_values_type_and_texts_are_joined
     assert [call.arguments for call in calls] == [{"expression": "0.15 * 240"}, {"value": 240}]
 
 
+def test_slots_inside_a_list_or_an_object_are_filled():
+    slots = {"n": [Value(text="240", value=240)]}
+    arguments = {"values": ["{n}", "n {n}"], "of": {"all": ["{n}"]}}
+    _, (call,) = fill(frame("sum {n}", ("x", arguments)), slots, random.Random(0))
+    assert call.arguments == {"values": [240, "n 240"], "of": {"all": [240]}}
+
+
 @pytest.mark.parametrize(
     ("bad", "said"),
     [

@@ -7,11 +7,12 @@ from trl import SFTConfig, SFTTrainer
 
 from toolforge import attention, packing
 from toolforge.device import Device, plan
+from toolforge.errors import InputError
 from toolforge.memory import TARGETS, Base, Recipe
 from toolforge.prompt import PromptParams, answer, render
 from toolforge.records import Example, ToolCall
 from toolforge.settings import recipe, settle
-from toolforge.stages.train import curves, dataset
+from toolforge.stages.train import curves, dataset, train
 from toolforge.trainer import CompletionTrainer, can_compile
 
 pytestmark = pytest.mark.slow
@@ -147,3 +148,29 @@ def test_curves_hold_both_losses_by_step():
         {"step": 1, "split": "train", "loss": 2.0},
         {"step": 2, "split": "val", "loss": 1.5},
     ]
+
+
+@pytest.mark.parametrize(
+    ("layers", "length", "said"),
+    [
+        ([0, 1], 512, None),
+        ([0], 512, "lora.layers_to_transform: its last layer is not the base's, which is 1;"),
+        ([1, 2], 512, "lora.layers_to_transform: its last layer is not the base's, which is 1;"),
+        (None, 80, "train.max_length: 1 of 3 train rows have 80 tokens or more"),
+    ],
+)
+def test_layers_of_another_base_and_rows_that_are_cut_are_refused(
+    tiny_llama, tokenizer, tmp_path, catalogue, layers, length, said
+):
+    (tmp_path / "checkpoint-9").mkdir()  # of a kill in the middle of a save: it has no trainer_state.json
+    rows = dataset(EXAMPLES, [PROMPT] * len(EXAMPLES), catalogue)
+    lora = LoraConfig(r=4, target_modules=["q_proj"], layers_to_transform=layers, task_type="CAUSAL_LM")
+    config = SFTConfig(
+        output_dir=str(tmp_path), use_cpu=True, bf16=False, report_to="none", completion_only_loss=True,
+        remove_unused_columns=False, max_steps=1, max_length=length,
+    )  # fmt: skip
+    if said:
+        with pytest.raises(InputError, match=said):
+            train(tiny_llama(0), tokenizer, rows, rows, lora, config)
+    else:
+        assert train(tiny_llama(0), tokenizer, rows, rows, lora, config).state.global_step == 1

@@ -55,6 +55,10 @@ def _pieces(sentence: str) -> Iterator[ToolCall]:
     yield from found
 
 
+# Quotes, and the letters that re.I takes for i and s and lower() does not.
+_PLAIN = str.maketrans("“”«»’‘İıſ", '""""\'\'Iis')
+
+
 class Keywords:
     """The hand-written router. Calls that the catalogue does not allow are dropped: it was written for this repository's own."""
 
@@ -66,7 +70,7 @@ class Keywords:
 
     def route(self, query: str) -> list[ToolCall]:
         """The calls of each sentence, or of all of them together where none has any."""
-        query = re.sub("[“”«»]", '"', query.strip()).replace("’", "'").replace("‘", "'")
+        query = query.strip().translate(_PLAIN)
         found = list[ToolCall]()
         for sentence in re.split(r"(?<=[.?!])\s+(?=[A-Z\"'0-9])", query):
             whole, pieces = calls(sentence), list(_pieces(sentence))

@@ -45,6 +45,11 @@ def audit(splits: Mapping[str, Sequence[Example]], confirmed: set[str], params: 
     (Northcutt et al. 2021), worst first. No group stands on both sides of a fold.
     """
     rows = [(name, example) for name, examples in splits.items() for example in examples]
+    groups = [example.group for _, example in rows]
+    if len(set(groups)) < params.folds:
+        raise InputError(
+            f"audit.folds: {params.folds} folds of {len(set(groups))} groups of rows; lower it, or write more"
+        )
     encoder = LabelEncoder()
     labels = encoder.fit_transform([class_of(example.calls) for _, example in rows])
     model = make_pipeline(
@@ -58,7 +63,7 @@ def audit(splits: Mapping[str, Sequence[Example]], confirmed: set[str], params: 
         model,
         [example.query for _, example in rows],
         labels,
-        groups=[example.group for _, example in rows],
+        groups=groups,
         cv=GroupKFold(params.folds),
         method="predict_proba",
     )

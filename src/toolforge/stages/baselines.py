@@ -1,7 +1,6 @@
 """baselines: does the fine-tuned model earn its place? Other ways of routing, from a fixed answer to its own untuned base, on the test rows that it answered."""
 
 import argparse
-import statistics
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -9,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 from pydantic import Field
 from rich.console import Console
 from rich.table import Table
@@ -109,8 +109,8 @@ def _figures(examples: Sequence[Example], routed: Routed, classes: Sequence[str]
 def _spread(milliseconds: Sequence[float]) -> dict[str, float]:
     if not milliseconds:
         return {}
-    cuts = statistics.quantiles(milliseconds, n=20, method="inclusive")
-    return {"p50_ms": round(statistics.median(milliseconds), 2), "p95_ms": round(cuts[-1], 2)}
+    p50, p95 = np.percentile(milliseconds, [50, 95])
+    return {"p50_ms": round(float(p50), 2), "p95_ms": round(float(p95), 2)}
 
 
 def _against(student: Sequence[bool], baseline: Sequence[bool]) -> dict[str, Any]:

@@ -120,15 +120,15 @@ def main() -> None:
     results, curve = {}, []
     for prefix, questions in files.items():
         predictions = evaluate(model, questions, params)
+        write_jsonl((paths.predictions or paths.out) / f"{prefix}predictions.jsonl", predictions)
         results[f"{prefix}test"] = score(questions, predictions, classes)
         if calibrated and any(row.calls is not None for row in predictions):
             own, right = confidences(predictions), scoring.corrects(predictions)
             results[f"{prefix}test"]["confidence"] = confidence.scores(own, right, *calibrated, sure)
             probabilities = [calibrated[0].apply(one) for one in own]
             curve += [(f"{prefix}test", *point) for point in confidence.risk_coverage(probabilities, right)]
-        write_jsonl((paths.predictions or paths.out) / f"{prefix}predictions.jsonl", predictions)
         if not prefix:
-            confusion = pd.DataFrame(scoring.confusion(predictions, classes), columns=["actual", "predicted"])
+            confusion = pd.DataFrame(scoring.confusion(predictions), columns=["actual", "predicted"])
             write_text(paths.out / "plots" / "confusion.csv", confusion.to_csv(index=False, lineterminator="\n"))
     if curve:
         risks = pd.DataFrame(curve, columns=["split", "coverage", "risk", "confidence"])

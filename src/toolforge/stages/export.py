@@ -23,13 +23,13 @@ from toolforge.params import Params, load_params
 from toolforge.parity import Answers
 from toolforge.prompt import QUERY, parse, render
 from toolforge.quantizing import Quantization, convert, quantize
-from toolforge.records import Example, read_rows, write_json, write_text
+from toolforge.records import Example, ToolCall, read_rows, write_json, write_text
 from toolforge.router import Router, RouterSettings
 from toolforge.student import Student
 
 
 class ExportParams(Params):
-    """What the router is called and under which licence its base is; how it is quantized; how it has to answer.
+    """What the router is called, under which licence its base is and what its card says of the data; how it is quantized; how it has to answer.
 
     Of the `queries` or more validation queries, `agreement` (0 to 1) have to get the same calls as from the trained adapter, and call accuracy may
     fall by `accuracy_loss` (0 to 1). `systems` are foreign system messages, under which adapter and merged model are compared on every
@@ -39,6 +39,7 @@ class ExportParams(Params):
     name: str
     base_model: str
     license: str
+    data_note: str
     quantization: Quantization
     batch_size: int = Field(gt=0)
     max_new_tokens: int = Field(gt=0)
@@ -111,6 +112,15 @@ def answer(model: Student, examples: Sequence[Example], params: ExportParams) ->
     return [one if one is not None and not model.catalogue.fault(one) else None for one in calls]
 
 
+def routed(asked: Router, query: str) -> tuple[Sequence[ToolCall] | None, float]:
+    """The exported router's calls and their confidence; None and 0 for a query that it refuses, as where a model that was hardly trained ends no answer."""
+    try:
+        routing = asked.route(query)
+    except InputError:
+        return None, 0.0
+    return routing.calls, routing.confidence
+
+
 def prompt(trained: Student, query: str, system: str | None = None) -> str:
     """The text of the prompt for a query, under the student's own system message unless another is given."""
     params = trained.prompt if system is None else trained.prompt.model_copy(update={"system": system})
@@ -118,6 +128,14 @@ def prompt(trained: Student, query: str, system: str | None = None) -> str:
         **render(query, params, trained.catalogue), add_generation_prompt=True, tokenize=False
     )
     return text
+
+
+def shown(examples: Sequence[Example], answers: Answers) -> list[Example]:
+    """For the card, of those rightly answered the shortest query with a call and the shortest without, where there is one."""
+    correct = parity.corrects([example.calls for example in examples], answers)
+    right = sorted((e for e, well in zip(examples, correct, strict=True) if well), key=lambda e: len(e.query))
+    called, uncalled = (next((e for e in right if bool(e.calls) == wanted), None) for wanted in (True, False))
+    return [example for example in (called, uncalled) if example]
 
 
 def table(figures: Mapping[str, Any]) -> Table:
@@ -178,15 +196,10 @@ def main() -> None:
             quantize(whole, gguf, params.quantization)
         router.save(trial, gguf, trained.catalogue, settings)
         asked = Router.load(trial)
-        routings = [asked.route(example.query) for example in tqdm(val, desc="answering", unit="query")]
-        answers["exported"] = [routing.calls for routing in routings]
-        found, figures = export(
-            [example.calls for example in val],
-            answers,
-            [routing.confidence for routing in routings],
-            params,
-            precision,
-        )
+        routings = [routed(asked, example.query) for example in tqdm(val, desc="answering", unit="query")]
+        answers["exported"] = [calls for calls, _ in routings]
+        confidences = [confidence for _, confidence in routings]
+        found, figures = export([example.calls for example in val], answers, confidences, params, precision)
         figures |= {
             "systems": systems,
             "quantization": params.quantization,
@@ -195,7 +208,14 @@ def main() -> None:
         settings = settings.model_copy(update={"calibration": found, "threshold": figures["calibration"]["threshold"]})
         router.save(paths.router, gguf, trained.catalogue, settings)
     own = trained.prompt.system
-    subject = card.Subject(params.name, params.base_model, params.license, own)
+    subject = card.Subject(
+        params.name,
+        params.base_model,
+        params.license,
+        trained.prompt,
+        params.data_note,
+        shown(val, answers["exported"]),
+    )
     text = card.card(subject, data, train, scores, figures)
     for name in ("MODEL_CARD.md", "README.md"):
         write_text(paths.router / name, text)

@@ -98,6 +98,10 @@ def label(paths: Paths, params: TeacherParams) -> None:
                 file=sys.stderr,
             )
         return
+    if tally.unfit:
+        print(
+            f"teacher: {tally.unfit} labels in {paths.store} do not fit the catalogue and are left out", file=sys.stderr
+        )
     if tally.kept_out:
         print(f"teacher: for good without a label: {tally.kept_out}")
     if asked.ended or tally.missing:
@@ -122,7 +126,11 @@ def dry_run(paths: Paths, params: TeacherParams) -> str:
 def _request(paths: Paths, params: TeacherParams, catalogue: Catalogue) -> Request:
     if not paths.labels.is_file():
         raise InputError(f"{paths.labels}: no such file; it is the guide that the teacher is given")
-    return Request(catalogue.digest, paths.labels.read_text(encoding="utf-8"), tuple(params.models))
+    try:
+        guide = paths.labels.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise InputError(f"{paths.labels}: not UTF-8") from None
+    return Request(catalogue.digest, guide, tuple(params.models))
 
 
 def _queries(path: Path) -> Iterator[Query]:

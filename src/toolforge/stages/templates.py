@@ -52,7 +52,7 @@ def templates(
 ) -> tuple[list[Example], list[Query]]:
     """Seeds, `seeds_per_class` for each class, and queries, `queries_per_class` for each class and then `logged`.
 
-    No query stands in both. Raises InputError for a frame that names an unknown slot, that breaks the catalogue or
+    No fill stands in both. Raises InputError for a frame that names an unknown slot, that breaks the catalogue or
     whose calls do not run, and for a class that cannot be filled that often.
     """
     seeds: list[Example] = []
@@ -98,6 +98,7 @@ def _fills(
                     )
                 continue
             seen.add(query)
+            repeats = 0
             yield frame, query, catalogue.canonical(calls)
 
 
@@ -121,6 +122,10 @@ def fill(frame: Frame, slots: Mapping[str, Sequence[Value]], draw: random.Random
         values.update(zip(marks, draw.sample(slots[slot], len(marks)), strict=True))
 
     def put(argument: Any) -> Any:
+        if isinstance(argument, list):
+            return [put(part) for part in argument]
+        if isinstance(argument, dict):
+            return {key: put(part) for key, part in argument.items()}
         if not isinstance(argument, str):
             return argument
         unknown = [match[0] for match in SLOT.finditer(argument) if match[0] not in values]

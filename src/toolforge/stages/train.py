@@ -1,4 +1,4 @@
-"""train: QLoRA on the base, loss on the completion only; the best checkpoint becomes the adapter."""
+"""train: LoRA on the base, loss on the completion only; the best checkpoint becomes the adapter."""
 
 import argparse
 import hashlib
@@ -16,8 +16,7 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig
 from peft.helpers import disable_input_dtype_casting
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
-from transformers.trainer_utils import get_last_checkpoint
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from toolforge import attention, device, packing, settings, student, tracking
@@ -48,7 +47,7 @@ def train(
     implementation: str = attention.PACKED,
 ) -> SFTTrainer:
     """Fine-tune, going on from the last checkpoint in `config.output_dir` where there is one. Returns the trainer
-    with the weights of the lowest validation loss. Raises InputError for lora.target_modules that the base lacks, and for a base that
+    with the weights of the lowest validation loss. Raises InputError for lora.target_modules or layers that are not the base's, for rows that are longer than `config.max_length`, and for a base that
     soft-caps its logits: neither the packed attention nor the completion's loss does.
     """
     capped = [key for key in SOFT_CAPS if getattr(model.config, key, None)]
@@ -56,6 +55,7 @@ def train(
         raise InputError(
             f"student.base: {model.config.model_type} models have {capped[0]}, without which they are not trained right; use another base"
         )
+    _refuse_layers_of_another_base(lora, model.config)
     model.set_attn_implementation(implementation)
     try:
         trainer = CompletionTrainer(
@@ -72,6 +72,12 @@ def train(
         if "target_modules" in str(error) or "arget modules" in str(error):
             raise InputError(f"params.yaml: lora.target_modules: {error}") from None
         raise
+    # TRL drops a row whose completion is cut off, and trains one that is cut in its completion without its end.
+    whole = sum(len(ids) < (config.max_length or math.inf) for ids in trainer.train_dataset["input_ids"])
+    if whole < len(train_dataset):
+        raise InputError(
+            f"train.max_length: {len(train_dataset) - whole} of {len(train_dataset)} train rows have {config.max_length} tokens or more, system message and tools counted; raise it"
+        )
     if model.device.type == "cpu":
         if can_compile():
             trainer.compile()
@@ -81,8 +87,23 @@ def train(
             )
     # Autocast brings both sides of a LoRA product to one type; peft's own cast of its input to fp32 would be undone at once.
     with disable_input_dtype_casting(trainer.model):
-        trainer.train(resume_from_checkpoint=get_last_checkpoint(config.output_dir))
+        trainer.train(resume_from_checkpoint=_last_checkpoint(Path(config.output_dir)))
     return trainer
+
+
+def _refuse_layers_of_another_base(lora: LoraConfig, config: PreTrainedConfig) -> None:
+    layers = lora.layers_to_transform
+    last = config.get_text_config().num_hidden_layers - 1
+    if layers is not None and max([layers] if isinstance(layers, int) else layers) != last:
+        raise InputError(
+            f"params.yaml: lora.layers_to_transform: its last layer is not the base's, which is {last}; name layers of this base, or null for all"
+        )
+
+
+def _last_checkpoint(folder: Path) -> str | None:
+    """The last one that was written to its end: the trainer's state comes last."""
+    whole = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
+    return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
 
 
 def dataset(examples: Sequence[Example], prompts: Sequence[PromptParams], catalogue: Catalogue) -> Dataset:
@@ -175,9 +196,12 @@ def main() -> None:
     val_dataset = dataset(val, [prompt] * len(val), catalogue)
     student.quiet()
     # Of several processes one writes, and the others wait for its base.
-    leads, place = config.should_save, device.here()
+    leads, place, sharded = config.should_save, device.here(), student.sharded()
     with config.main_process_first(local=False):
         base = student.unpack(params, paths.adapter / "base", leads)
+        tokenizer = student.load_tokenizer(base.base)
+        if prompt.tools == "schemas" and "tools" not in tokenizer.get_chat_template(tools=catalogue.schemas):
+            raise InputError("params.yaml: prompt.tools: the base's chat template shows no tools; set it to none")
         chosen = device.plan(
             place,
             Base.of(student.load_config(base.base)),
@@ -185,6 +209,7 @@ def main() -> None:
             config.gradient_accumulation_steps,
             config.optim.value,
             config.world_size,
+            sharded,
         )
         settings.settle(config, chosen)
         used = {
@@ -193,6 +218,7 @@ def main() -> None:
             "systems": foreign.model_dump(),
             "lora": lora.to_dict(),
             "train": config.to_dict(),
+            "launch": {"processes": config.world_size, "sharded": sharded},
         }
         if leads:
             _keep_checkpoints_of(
@@ -200,15 +226,12 @@ def main() -> None:
             )
     if leads and place.kind == "cuda":
         print(f"train: {config.world_size} x {place.name}: {chosen}")
-    tokenizer = student.load_tokenizer(base.base)
-    if prompt.tools == "schemas" and "tools" not in tokenizer.get_chat_template():
-        raise InputError("params.yaml: prompt.tools: the base's chat template shows no tools; set it to none")
     with tracking.run("train", tracked if leads else UNTRACKED, used) as opened, device.memory_for(settings.MEMORY):
         model = student.load_base(base.base, base.quantization)
         callbacks = [Tracked()] if opened else []
         trainer = train(model, tokenizer, train_dataset, val_dataset, lora, config, callbacks, settings.kernel(place))
     figures = summary(trainer)
-    if not math.isfinite(figures["val_loss"] or math.nan):
+    if figures["val_loss"] is None or not math.isfinite(figures["val_loss"]):
         raise InputError("train: the loss is not finite; lower train.learning_rate")
     # What FSDP has cut into shards is put together by all processes.
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped) if trainer.is_fsdp_enabled else None

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from toolforge.errors import InputError
 from toolforge.records import write_json
-from toolforge.teachers.answers import Answer, Fault, Misconfigured, Transient
+from toolforge.teachers.answers import Answer, Fault, Transient
 from toolforge.teachers.fates import Bar, note, settle
 from toolforge.teachers.gemini import Gemini
 from toolforge.teachers.keys import Key, redact
@@ -99,6 +99,9 @@ class Batch:
         return self._run
 
     async def _all(self, queries: Iterable[str]) -> None:
+        # What is ready first: to collect it takes no slot, and to hand in may end the run.
+        for job in [job for job in self._jobs if self._key(job)]:
+            await self._collect(job)
         known = {row for job in self._jobs for row in job.rows}
         lacking = (
             query
@@ -111,7 +114,8 @@ class Batch:
         start, pause = time.monotonic(), 1.0
         while self._jobs:
             before = len(self._jobs)
-            for job in list(self._jobs):
+            # One whose key is gone ends the run: last.
+            for job in sorted(self._jobs, key=lambda job: not self._key(job)):
                 await self._collect(job)
             if not self._jobs:
                 return
@@ -122,6 +126,9 @@ class Batch:
                 )
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, LONGEST_POLL)
+
+    def _key(self, job: Job) -> Key | None:
+        return next((key for key in self._slots.keys if key.project == job.project and not key.dead), None)
 
     async def _hand_in(self, queries: list[str], tries: int) -> None:
         """Put queries into a job of the next free slot, journal first."""
@@ -168,10 +175,12 @@ class Batch:
 
     async def _collect(self, job: Job) -> None:
         """Store what a job gave, and hand in again the rows that it gave no answer for."""
-        key = next((key for key in self._slots.keys if key.project == job.project and not key.dead), None)
+        key = self._key(job)
         slot = next((slot for slot in self._slots.all if key in slot.keys), None)
         if not key or not slot:
-            raise Ended(f"batch job {job.name or job.label} belongs to project {job.project}, of which no key is set")
+            raise Ended(
+                f"batch job {job.name or job.label} belongs to project {job.project}, of which no key is set; set one, or take the job out of {self._journal}"
+            )
         try:
             if not job.name:
                 job.name = await self._find(job, key) or ""
@@ -181,9 +190,6 @@ class Batch:
                     return
                 self._save()
             rows = await self._patiently(functools.partial(self._fetch, job, key))
-        except Misconfigured as fault:
-            # The service knows it no more.
-            rows = dict.fromkeys(job.rows, fault)
         except Fault as fault:
             self._settle(fault, slot, key)
             return

@@ -145,11 +145,13 @@ class Gemini:
     async def fetch(self, secret: str, name: str, model: str, keys: Sequence[str]) -> dict[str, Answer | Fault] | None:
         """What a batch job gave by key, a fault for each row that has none; None while it runs.
 
-        A row is known by its key, and where the service does not send that back, by its place.
+        A row is known by its key, and where the service does not send that back and no row is missing, by its place.
         """
         try:
             job = await self.client(secret).aio.batches.get(name=name)
         except errors.APIError as error:
+            if error.code == 404:
+                return dict.fromkeys(keys, Transient("a job that the service knows no more"))
             raise fault(error.code, error.details) from None
         except (OSError, aiohttp.ClientError, ValueError) as error:
             raise Transient(said(error)) from None
@@ -159,8 +161,9 @@ class Gemini:
         if state not in ("SUCCEEDED", "PARTIALLY_SUCCEEDED"):
             return None
         rows: dict[str, Answer | Fault] = {}
-        for place, row in enumerate((job.dest.inlined_responses if job.dest else None) or []):
-            key = (row.metadata or {}).get("key") or (keys[place] if place < len(keys) else "")
+        found = (job.dest.inlined_responses if job.dest else None) or []
+        for place, row in enumerate(found):
+            key = (row.metadata or {}).get("key") or (keys[place] if len(found) == len(keys) else "")
             try:
                 if row.error or not row.response:
                     raise Transient((row.error.message if row.error else "") or "a row without an answer")

@@ -6,10 +6,21 @@ OPENAI_BASE_URL and OPENAI_API_KEY are read as the openai package reads them; a 
 import json
 from typing import Any
 
+import httpx2
 import openai
 from pydantic import BaseModel, Field, ValidationError
 
-from toolforge.teachers.answers import Answer, Empty, Fault, Misconfigured, Refused, Spent, Transient, checked
+from toolforge.teachers.answers import (
+    Answer,
+    Empty,
+    Fault,
+    Misconfigured,
+    Refused,
+    Spent,
+    Transient,
+    checked,
+    without_call,
+)
 from toolforge.tools import Catalogue
 
 
@@ -56,7 +67,10 @@ class OpenAI:
         """The answer to one request. Raises a Fault where there is none."""
         if secret not in self._clients:
             # Retries are the asking loop's, which knows the slots.
-            client = openai.AsyncOpenAI(api_key=secret, max_retries=0, timeout=self._timeout)
+            try:
+                client = openai.AsyncOpenAI(api_key=secret, max_retries=0, timeout=self._timeout)
+            except httpx2.InvalidURL as error:
+                raise Misconfigured(f"OPENAI_BASE_URL: {error}") from None
             if client.base_url.scheme not in ("http", "https"):
                 raise Misconfigured(f"OPENAI_BASE_URL begins with neither http:// nor https://: {client.base_url}")
             self._clients[secret] = client
@@ -107,10 +121,8 @@ def read(document: Any, model: str, catalogue: Catalogue) -> Answer:
             calls, reason = checked(named, catalogue)
         except (ValueError, RecursionError):
             reason = "arguments that are no JSON"
-    elif message.content and message.content.strip():
-        calls = []
     else:
-        reason = "stop without a text or a call"
+        calls, reason = without_call(message.content or "", catalogue)
     usage = response.usage or _Usage()
     return Answer(
         model=response.model or model,

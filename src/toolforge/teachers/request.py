@@ -42,7 +42,7 @@ def record_of(
     key: str, query: str, model: str, answer: Answer, keys: Iterable[Key], *,
     prompt_tokens: int, tokens: int, seconds: float, batch: bool = False,
 ) -> Record:  # fmt: skip
-    """The record of an answer, with what all tries of it cost."""
+    """The record of an answer, with what it cost."""
     return Record(
         key=key,
         query=query,

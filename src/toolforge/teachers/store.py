@@ -25,7 +25,7 @@ HAND = "hand"
 
 class Record(Row):
     """An answer. `key` is the hash of what was asked; `model` says who answered, "hand" for a person's label; `answer` is the
-    raw answer; `tokens` is what was spent on it, retries included, of which `prompt_tokens` for what was sent; `time` is UTC.
+    calls as a completion writes them, else the raw answer; `tokens` is what was spent on it, retries included (of a batch job, its last try alone), of which `prompt_tokens` for what was sent; `time` is UTC.
 
     `calls` is the label, null where `outcome` is `blocked` (the service will not answer this query) or `rejected` (no
     answer fitted the catalogue), for the `reason` given. `asked` is the model that was asked for, `seconds` from the first
@@ -87,7 +87,11 @@ class Store:
         elif path.exists():
             self._file = os.open(path, os.O_RDONLY)
         if self._file >= 0:
-            self._index(write)
+            try:
+                self._index(write)
+            except InputError:
+                self.close()
+                raise
 
     def _index(self, write: bool) -> None:
         with open(self._file, "rb", closefd=False) as lines:

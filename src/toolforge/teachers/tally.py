@@ -162,4 +162,5 @@ def slot_table(slots: Slots) -> None:
             slot.keys[0].project, slot.model, str(slot.asked), str(slot.answered), slot.state(),
             ", ".join(f"{size} a {period}" for period, size in slot.limits.items()),
         )  # fmt: skip
-    Console().print(table)
+    # What a service says is no markup.
+    Console(markup=False).print(table)

@@ -78,8 +78,8 @@ def unit_converter(text: str) -> list[ToolCall]:
         return _conversions(1, asked["unit"], [asked["to"]])
     if not amount:
         return []
-    if re.fullmatch(rf"\W*(?:\w+ )?{re.escape(amount[0])} {_UNIT}\W*", text, re.I):
-        return _conversions(number(amount["number"]), amount["unit"], [text.split()[-1].strip(" ?.!")])
+    if beside := re.fullmatch(rf"\W*(?:\w+ )?{re.escape(amount[0])} (?P<to>{_UNIT})\W*", text, re.I):
+        return _conversions(number(amount["number"]), amount["unit"], [beside["to"]])
     rest = text[: amount.start()] + " ; " + text[amount.end() :]
     rest = re.sub(rf"{NUMBER}[ -]?°? ?{_UNIT}", " ; ", rest, flags=re.I)
     targets = re.findall(

@@ -59,7 +59,7 @@ def _add(text: str) -> dict[str, JsonValue]:
         return {}
     said = moved.groupdict()
     back = (said.get("way") or "").lower() in ("ago", "before", "earlier than")
-    amount = 1 if said["amount"] in ("a", "an") else number(said["amount"])
+    amount = 1 if said["amount"].lower() in ("a", "an") else number(said["amount"])
     date = said.get("date") or "today"
     start = {} if date == "today" else {"date": _day(date)}
     return {"action": "add", "amount": -amount if back else amount, "unit": f"{said['unit'].lower()}s", **start}
