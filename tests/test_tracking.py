@@ -198,8 +198,10 @@ def test_wandbs_own_death_is_a_line(capfd):
     with tracking.run("train", TrackingParams(wandb="offline"), {}):
         kill_wandb()
     _, line = lines(capfd)
-    # Which of wandb's threads notices first varies, and what its error says.
-    assert re.match(r"tracking: not all of the run is logged \(.+\); wandb sync ", line)
+    # Which of wandb's threads notices first varies: one says so, one hears it from the system, and of one only the error's name is left.
+    assert re.match(
+        r"tracking: not all of the run is logged \((Connection lost|\[Errno \d+\] [\w ]+|[A-Z]\w+)\); wandb sync ", line
+    )
     # The next run is none the worse for it.
     tracking.record("eval", TrackingParams(wandb="offline"), {}, {"test": {"n": 1}})
     (line,) = lines(capfd)
