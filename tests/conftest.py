@@ -73,7 +73,10 @@ def write_params(tmp_path, monkeypatch):
 
     def write(document) -> None:
         path = tmp_path / "params.yaml"
-        path.write_text(document if isinstance(document, str) else yaml.safe_dump(document))
+        if isinstance(document, bytes):
+            path.write_bytes(document)
+        else:
+            path.write_text(document if isinstance(document, str) else yaml.safe_dump(document))
         monkeypatch.setattr(params, "PARAMS", path)
 
     return write

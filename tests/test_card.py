@@ -1,6 +1,10 @@
 """The papers say what the metrics say, in the forms that the hub and Ollama read."""
 
+import ast
 import json
+import re
+import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,9 +12,18 @@ import yaml
 from huggingface_hub import ModelCard
 
 from toolforge.card import Subject, card, modelfile
+from toolforge.prompt import PromptParams
+from toolforge.records import Example, ToolCall
 
 METRICS = Path(__file__).parent.parent / "metrics"
-SUBJECT = Subject("toolforge-tiny", "HuggingFaceTB/SmolLM2-135M-Instruct", "apache-2.0", "Route.")
+ROUTE = PromptParams(system="Route.", tools="none")
+SHOWN = [
+    Example(id="a", query='rain in "Oslo"? $HOME', calls=[ToolCall(name="weather", arguments={"location": "Oslo"})], source="authored", group="a"),
+    Example(id="b", query="what ``` means", calls=[], source="authored", group="b"),
+]  # fmt: skip
+SUBJECT = Subject(
+    "toolforge-tiny", "HuggingFaceTB/SmolLM2-135M-Instruct", "apache-2.0", ROUTE, "Written by hand, under MIT.", SHOWN
+)
 HALF = {"n": 400, "agreement": 0.995, "agreement_low": 0.982, "agreement_high": 0.999}
 EXPORT = {
     "n": 400,
@@ -70,6 +83,32 @@ def test_a_label_of_a_teacher_api_is_never_denied():
     text = card(SUBJECT, data, train, scores, EXPORT)
     assert "`gemini-3.5-flash`, 100 rows: labelled by the model of that name" in text
     assert "No label comes from Gemini" not in text
+
+
+def test_what_is_shown_are_the_queries_given(text):
+    assert f'{SHOWN[0].query}   [{{"name": "weather", "arguments": {{"location": "Oslo"}}}}]' in text
+    assert f"{SHOWN[1].query:{len(SHOWN[0].query)}}   []" in text
+    blocks = dict(re.findall(r"^```(python|sh)\n(.*?)^```$", text, re.M | re.S))
+    (asked,) = [node for node in ast.walk(ast.parse(blocks["python"])) if isinstance(node, ast.Dict)][-1:]
+    assert ast.literal_eval(asked) == {"role": "user", "content": SHOWN[0].query}
+    assert shlex.split(blocks["sh"].splitlines()[-1])[-1] == SHOWN[0].query
+    # A fence in a query ends no block.
+    assert "````\n" + SHOWN[0].query in text
+    assert "Written by hand, under MIT." in text
+
+
+def test_a_card_without_a_right_answer_shows_none():
+    text = card(replace(SUBJECT, shown=[]), *documents(), EXPORT)
+    assert "made by ToolForge.\n\n## Use" in text
+    assert 'router.route("your query")' in text
+
+
+def test_a_prompt_with_schemas_is_described_as_one():
+    prompt = PromptParams(system="", tools="schemas")
+    text = card(replace(SUBJECT, prompt=prompt), *documents(), EXPORT)
+    assert "without a system message, with the list in `tools.json` as `tools`" in text
+    assert 'tools=json.load(open("models/router/tools.json")), add_generation_prompt' in text
+    assert '"role": "system"' not in text
 
 
 def test_ollamas_template_is_the_prompt(tokenizer):

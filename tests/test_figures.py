@@ -108,3 +108,9 @@ def test_metrics_that_are_not_there_are_named(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["figures", str(tmp_path), str(ROOT / "README.md")])
     with pytest.raises(InputError, match=r"data\.json: no such file; run dvc repro"):
         figures.main()
+
+
+def test_a_block_without_an_end_is_refused_before_it_swallows_what_follows():
+    text = "<!-- figures: accuracy -->\nold\n\n# Mine\n<!-- figures: parity -->\n<!-- end -->\n"
+    with pytest.raises(InputError, match="2 blocks begin"):
+        figures.filled(text, DOCUMENTS)

@@ -41,6 +41,7 @@ def test_a_section_may_be_missing_only_where_each_key_has_a_default(write_params
         ("some: {seed: 3, share: 2e-4}", "some.share: YAML reads 2e-4 as a text"),
         ({"other": {}}, "no section 'some'"),
         ("some: [", "not YAML"),
+        ("some: {seed: é}".encode("latin-1"), "not UTF-8 at byte 13"),
     ],
 )
 def test_a_bad_section_is_refused_in_a_message_that_names_the_key(write_params, document, said):
@@ -68,6 +69,15 @@ def test_a_librarys_section_is_checked_against_its_own_keys_and_types(write_para
     with pytest.raises(InputError) as error:
         load_params("lora", LoraConfig, ["r"], task_type="CAUSAL_LM")
     assert said in str(error.value)
+
+
+@pytest.mark.slow
+def test_a_null_is_refused_where_a_number_above_zero_is_needed(write_params):
+    from trl import SFTConfig
+
+    write_params({"train": {"max_length": None}})
+    with pytest.raises(InputError, match=r"train\.max_length: must be greater than 0, not null"):
+        load_params("train", SFTConfig, ["max_length"], output_dir="x", report_to="none")
 
 
 def test_no_number_of_the_shipped_params_is_read_as_a_text():

@@ -68,16 +68,18 @@ def test_a_query_that_cannot_be_answered_is_said_without_its_text(router, query,
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    "text",
     [
-        ("[{", "no list of calls"),
-        ('[{"name": "wether", "arguments": {}}]', "no tool is named 'wether'"),
-        ('[{"name": "unit_converter", "arguments": {"value": 1e999, "from": "m", "to": "km"}}]', "an infinite number"),
+        "[{",
+        '[{"name": "wether", "arguments": {}}]',
+        '[{"name": "weather", "arguments": {"location": 7, "of": "a private matter"}}]',
+        '[{"name": "unit_converter", "arguments": {"value": 1e999, "from": "m", "to": "km"}}]',
     ],
 )
-def test_what_the_grammar_let_through_is_caught(catalogue, text, said):
-    with pytest.raises(InputError, match=f"breaks the catalogue: {said}"):
+def test_what_the_grammar_let_through_is_caught_and_not_repeated(catalogue, text):
+    with pytest.raises(InputError) as error:
         Router(Says(text), catalogue, SETTINGS).route("hi")
+    assert str(error.value) == "the answer to this query breaks the catalogue"
 
 
 def test_a_folder_that_is_no_router_is_said(folder, tmp_path):

@@ -1,10 +1,15 @@
 """The papers of an exported router: its model card, made from the metrics, and its Modelfile for Ollama."""
 
-from collections.abc import Mapping
+import json
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
+
+from toolforge.prompt import PromptParams, answer
+from toolforge.records import Example
 
 # Who labels a row, by its source; any other source is the model that answered.
 _LABELLED_BY = {
@@ -16,12 +21,21 @@ _LABELLED_BY = {
 
 @dataclass(frozen=True)
 class Subject:
-    """What a card is about: the model's name, the base's hub id, the licence of both, and the system message it is trained with."""
+    """What a card is about: the model's name, the base's hub id, the licence of both, the prompt it is trained with, who wrote its data and under which
+    terms, and queries that it answers rightly.
+    """
 
     name: str
     base_model: str
     license: str
-    system: str
+    prompt: PromptParams
+    data_note: str
+    shown: Sequence[Example]
+
+    @property
+    def query(self) -> str:
+        """One of the queries shown, for the examples of use."""
+        return self.shown[0].query if self.shown else "your query"
 
 
 def card(
@@ -56,59 +70,69 @@ def card(
             for metric in ("tool_accuracy", "call_accuracy")
         ],
     )
-    parts = (_what(subject, export), _use(subject), _figures(scores, export), _training(data, train), _limits(scores))
+    parts = (
+        _what(subject, export),
+        _use(subject),
+        _figures(scores, export),
+        _training(subject, data, train),
+        _limits(scores),
+    )
     return f"---\n{header.to_yaml()}\n---\n\n" + "\n".join(parts) + _licences(subject)
 
 
 def _what(subject: Subject, export: Mapping[str, Any]) -> str:
+    width = max((len(example.query) for example in subject.shown), default=0)
+    lines = "\n".join(f"{example.query:{width}}   {answer(example.calls)}" for example in subject.shown)
     return f"""# {subject.name}
 
 A router for an agent: a query goes in, the tools to call come out, with their arguments, or none. It is {subject.base_model}, fine-tuned
 with LoRA on one closed catalogue of tools (`tools.json`), merged and quantized to {export["quantization"]} ({export["megabytes"]} MB), made by ToolForge.
+{_fenced("", lines) if lines else ""}"""
 
-```
-do i need an umbrella in leeds tmrw          [{{"name": "weather", "arguments": {{"location": "Leeds"}}}}]
-the weather in my novel should feel gloomy   []
-```
-"""
+
+def _fenced(language: str, text: str) -> str:
+    # A query may hold a fence of its own.
+    fence = "```"
+    while fence in text:
+        fence += "`"
+    return f"\n{fence}{language}\n{text}\n{fence}\n"
 
 
 def _use(subject: Subject) -> str:
-    return f"""## Use
-
-**Python**, with `toolforge` installed; answers keep to the catalogue's schemas, and `confidence` is calibrated:
-
-```python
-from toolforge import Router
+    query, system = (json.dumps(text, ensure_ascii=False) for text in (subject.query, subject.prompt.system))
+    turns = [f'{{"role": "user", "content": {query}}}']
+    if subject.prompt.system:
+        turns.insert(0, f'{{"role": "system", "content": {system}}}')
+    under = f"under the system message {system}" if subject.prompt.system else "without a system message"
+    schemas = subject.prompt.tools == "schemas"
+    with_tools = ", with the list in `tools.json` as `tools`" if schemas else ""
+    tools = 'tools=json.load(open("models/router/tools.json")), ' if schemas else ""
+    routed = f"""from toolforge import Router
 
 router = Router.load("models/router")
-router.route("weather in Oslo and 20 C in F")  # calls, confidence, escalate, milliseconds
-```
-
-Everything else gets the plain model: send the query as the one user message under the system message `{subject.system}`, decode greedily, and
-read the answer as a JSON list of `{{"name", "arguments"}}`.
-
-**transformers**, from the merged model:
-
-```python
-import json
+router.route({query})  # calls, confidence, escalate, milliseconds"""
+    generated = f"""import json
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 model, tokenizer = (kind.from_pretrained("models/merged") for kind in (AutoModelForCausalLM, AutoTokenizer))
-messages = [{{"role": "system", "content": "{subject.system}"}}, {{"role": "user", "content": "weather in Oslo and 20 C in F"}}]
-prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+messages = [{", ".join(turns)}]
+prompt = tokenizer.apply_chat_template(messages, {tools}add_generation_prompt=True, return_tensors="pt", return_dict=True)
 answer = model.generate(**prompt, do_sample=False, max_new_tokens=192)[0, prompt["input_ids"].shape[1] :]
-calls = json.loads(tokenizer.decode(answer, skip_special_tokens=True))
-```
-
-**vLLM**, from the merged model, **llama-server** and **Ollama**, from this folder:
-
-```sh
-vllm serve models/merged --served-model-name {subject.name} --override-generation-config '{{"temperature": 0}}'
+calls = json.loads(tokenizer.decode(answer, skip_special_tokens=True))"""
+    engines = f"""vllm serve models/merged --served-model-name {subject.name} --override-generation-config '{{"temperature": 0}}'
 llama-server --model model.gguf --alias {subject.name} --jinja --temp 0
-ollama create {subject.name} -f Modelfile && ollama run {subject.name} "weather in Oslo and 20 C in F"
-```
-"""
+ollama create {subject.name} -f Modelfile && ollama run {subject.name} {shlex.quote(subject.query)}"""
+    return f"""## Use
+
+**Python**, with `toolforge` installed; answers keep to the catalogue's schemas, and `confidence` is calibrated:
+{_fenced("python", routed)}
+Everything else gets the plain model: send the query as the one user message {under}{with_tools}, decode greedily, and
+read the answer as a JSON list of `{{"name", "arguments"}}`.
+
+**transformers**, from the merged model:
+{_fenced("python", generated)}
+**vLLM**, from the merged model, **llama-server** and **Ollama**, from this folder:
+{_fenced("sh", engines)}"""
 
 
 def _figures(scores: Mapping[str, Any], export: Mapping[str, Any]) -> str:
@@ -140,22 +164,21 @@ Expected calibration error, cross-fitted: {sure["ece"]:.3f}. {escalation}
 """
 
 
-def _training(data: Mapping[str, Any], train: Mapping[str, Any]) -> str:
+def _training(subject: Subject, data: Mapping[str, Any], train: Mapping[str, Any]) -> str:
     sources = data["train"]["by_source"]
     rows = "\n".join(
         f"- `{source}`, {count} rows: {_LABELLED_BY.get(source, 'labelled by the model of that name')}"
         for source, count in sources.items()
     )
     by_api = [source for source in sources if source not in _LABELLED_BY]
-    none = "" if by_api else "No label comes from Gemini or another teacher API. "
+    none = "" if by_api else " No label comes from Gemini or another teacher API."
     return f"""## Training
 
 {data["train"]["rows"]} rows, {train["steps"]} steps, {train["tokens"]} tokens; validation loss {train["val_loss"]}. Where the labels come from:
 
 {rows}
 
-What is written by hand here was written by AI coding agents (Claude), nearly all of it read again by a second one. {none}Test rows
-are of the same writers in other paraphrase families, so on other people's wording the figures may be lower.
+{subject.data_note}{none} Test rows and train rows are of the same sources, in other paraphrase families: on other people's wording the figures may be lower.
 """
 
 
@@ -176,7 +199,7 @@ def _licences(subject: Subject) -> str:
     return f"""
 ## Licences
 
-The base, {subject.base_model}, is under {subject.license}, and so are these weights. ToolForge, its data and its labels are under MIT.
+The base, {subject.base_model}, is under {subject.license}, and so are these weights. ToolForge is under MIT.
 """
 
 

@@ -29,7 +29,10 @@ ROUTERS = {
 
 
 def filled(text: str, documents: Mapping[str, Any]) -> str:
-    """The text with its marked blocks made anew; `documents` are those of metrics/ by name. Raises InputError for a block that figures.md.j2 has no macro for."""
+    """The text with its marked blocks made anew; `documents` are those of metrics/ by name. Raises InputError for a block that does not end or that figures.md.j2 has no macro for."""
+    begun, ended = (text.count(mark) for mark in ("<!-- figures: ", "<!-- end -->"))
+    if not begun == ended == len(MARKED.findall(text)):
+        raise InputError(f"figures: {begun} blocks begin with <!-- figures: NAME -->, {ended} end with <!-- end -->")
     environment = Environment(autoescape=False, undefined=StrictUndefined)
     environment.filters |= {"percent": _percent, "interval": _interval, "ms": _milliseconds}
     template = environment.from_string(files("toolforge").joinpath("figures.md.j2").read_text(encoding="utf-8"))

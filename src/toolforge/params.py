@@ -79,8 +79,10 @@ def _dataclass(
             TypeAdapter(hints[key], config=ConfigDict(arbitrary_types_allowed=True)).validate_python(value, strict=True)
         except ValidationError as error:
             raise InputError(f"{PARAMS}: {section}.{key}: {first_fault(error)}") from None
-        if key in positive and not value > 0:
-            raise InputError(f"{PARAMS}: {section}.{key}: must be greater than 0, not {value}")
+        if key in positive and (value is None or not value > 0):
+            raise InputError(
+                f"{PARAMS}: {section}.{key}: must be greater than 0, not {'null' if value is None else value}"
+            )
     try:
         return into(**values, **fixed)
     except ValueError as error:

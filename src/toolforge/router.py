@@ -102,8 +102,9 @@ class Router:
 
     def _read(self, text: str) -> list[ToolCall]:
         calls = parse(text)
-        fault = "no list of calls" if calls is None else self.catalogue.fault(calls)
         # The grammar leaves little to find here: numbers that read as infinity, patterns and multiples that jsonschema takes otherwise.
-        if calls is None or fault or "Infinity" in json.dumps([call.arguments for call in calls]):
-            raise InputError(f"the answer to this query breaks the catalogue: {fault or 'an infinite number'}")
+        infinite = calls is not None and "Infinity" in json.dumps([call.arguments for call in calls])
+        if calls is None or infinite or self.catalogue.fault(calls):
+            # jsonschema's words would quote the query.
+            raise InputError("the answer to this query breaks the catalogue")
         return calls

@@ -5,14 +5,15 @@ import pytest
 from few_shot import save_few_shot
 from toolforge.calibration import fit
 from toolforge.errors import InputError
-from toolforge.records import ToolCall
+from toolforge.records import Example, ToolCall
 from toolforge.router import Router
-from toolforge.stages.export import ExportParams, export, routed
+from toolforge.stages.export import ExportParams, export, routed, shown
 
 PARAMS = ExportParams(
     name="tiny",
     base_model="a/b",
     license="mit",
+    data_note="",
     quantization="Q8_0",
     batch_size=1,
     max_new_tokens=1,
@@ -73,3 +74,15 @@ def test_a_query_that_the_router_refuses_counts_as_wrong_and_does_not_stop_the_s
     calls, confidence = routed(asked, "weather in Rome")
     assert calls == weather("Rome")
     assert confidence > 0
+
+
+def test_the_card_shows_the_shortest_queries_that_are_rightly_answered():
+    rows = [
+        Example(id=str(n), query=query, calls=calls, source="authored", group=str(n))
+        for n, (query, calls) in enumerate(
+            [("a", weather("A")), ("bb", weather("B")), ("ccc", weather("C")), ("dddd", []), ("eeeee", [])]
+        )
+    ]
+    assert [row.query for row in shown(rows, [[], weather("B"), weather("C"), [], []])] == ["bb", "dddd"]
+    assert [row.query for row in shown(rows, [None, None, None, None, []])] == ["eeeee"]
+    assert shown(rows, [None] * 5) == []

@@ -130,7 +130,7 @@ def test_what_is_blocked_is_final_for_the_query_and_asked_once(stage, service):
 
 
 def test_what_is_no_label_is_asked_a_few_times_and_then_kept_as_rejected(stage, service):
-    nothing = "STOP without a text or a call"
+    nothing = "without a text or a call"
     replies = {
         "malformed": (
             answered(finish="MALFORMED_FUNCTION_CALL", finishMessage="print(x)"),
@@ -139,6 +139,7 @@ def test_what_is_no_label_is_asked_a_few_times_and_then_kept_as_rejected(stage, 
         "no parts": (answered(finish="STOP"), nothing),
         "blank": (answered({"text": " "}), nothing),
         "thoughts": (answered({"text": "only thinking", "thought": True}), nothing),
+        "code": (answered({"text": "print(default_api.weather(location='Oslo'))"}), "a call written as text"),
         "cut": (answered({"text": "half an ans"}, finish="MAX_TOKENS"), "MAX_TOKENS"),
         "future": (answered({"text": "x"}, finish="A_KIND_OF_THE_FUTURE"), "A_KIND_OF_THE_FUTURE"),
         # The SDK would send the next request by itself.

@@ -44,7 +44,7 @@ def test_calls_and_texts_become_labels_and_the_catalogue_is_sent(ask, stage, ser
         "query 0": chat(calls=[OSLO], finish="tool_calls"),
         # Ollama ends with stop, and some servers send the arguments as an object.
         "query 1": chat(calls=[OSLO, ("dictionary", {"word": "moot"})]),
-        "query 2": TEXT,
+        "query 2": chat('The weather is fine, {"name": "nobody"}; my dictionary says so.'),
         "query 3": chat(calls=[("datetime", '{"action": "now"}')], finish="tool_calls"),
     }
     labels = ask(lambda key, model, query, n: replies[query])
@@ -68,6 +68,9 @@ def test_calls_and_texts_become_labels_and_the_catalogue_is_sent(ask, stage, ser
         (error(400, "The prompt triggered the content policy", code="content_filter"), "blocked", 1),
         (chat("half", finish="length"), "rejected", 3),
         (chat(""), "rejected", 3),
+        # What a server says whose model's calls it does not read.
+        (chat('<tool_call>\n{"name": "weather", "arguments": {"location": "Oslo"}}\n</tool_call>'), "rejected", 3),
+        (chat("<function=weather><parameter=location>Oslo"), "rejected", 3),
         (chat(calls=[("weather", "{")]), "rejected", 3),
         (chat(calls=[("wether", "{}")]), "rejected", 3),
     ],

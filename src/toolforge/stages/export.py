@@ -29,7 +29,7 @@ from toolforge.student import Student
 
 
 class ExportParams(Params):
-    """What the router is called and under which licence its base is; how it is quantized; how it has to answer.
+    """What the router is called, under which licence its base is and what its card says of the data; how it is quantized; how it has to answer.
 
     Of the `queries` or more validation queries, `agreement` (0 to 1) have to get the same calls as from the trained adapter, and call accuracy may
     fall by `accuracy_loss` (0 to 1). `systems` are foreign system messages, under which adapter and merged model are compared on every
@@ -39,6 +39,7 @@ class ExportParams(Params):
     name: str
     base_model: str
     license: str
+    data_note: str
     quantization: Quantization
     batch_size: int = Field(gt=0)
     max_new_tokens: int = Field(gt=0)
@@ -129,6 +130,14 @@ def prompt(trained: Student, query: str, system: str | None = None) -> str:
     return text
 
 
+def shown(examples: Sequence[Example], answers: Answers) -> list[Example]:
+    """For the card, of those rightly answered the shortest query with a call and the shortest without, where there is one."""
+    correct = parity.corrects([example.calls for example in examples], answers)
+    right = sorted((e for e, well in zip(examples, correct, strict=True) if well), key=lambda e: len(e.query))
+    called, uncalled = (next((e for e in right if bool(e.calls) == wanted), None) for wanted in (True, False))
+    return [example for example in (called, uncalled) if example]
+
+
 def table(figures: Mapping[str, Any]) -> Table:
     """The forms of the model side by side: their accuracy, and how often they answer as the trained one."""
     found = Table(title=f"{figures['n']} validation queries, with 95 % intervals")
@@ -199,7 +208,14 @@ def main() -> None:
         settings = settings.model_copy(update={"calibration": found, "threshold": figures["calibration"]["threshold"]})
         router.save(paths.router, gguf, trained.catalogue, settings)
     own = trained.prompt.system
-    subject = card.Subject(params.name, params.base_model, params.license, own)
+    subject = card.Subject(
+        params.name,
+        params.base_model,
+        params.license,
+        trained.prompt,
+        params.data_note,
+        shown(val, answers["exported"]),
+    )
     text = card.card(subject, data, train, scores, figures)
     for name in ("MODEL_CARD.md", "README.md"):
         write_text(paths.router / name, text)

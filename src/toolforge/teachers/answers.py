@@ -1,6 +1,7 @@
 """What a teacher's service can say to one request: an answer, or one of five faults, each with its own fate."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -78,3 +79,17 @@ def checked(names_and_arguments: Sequence[tuple[Any, Any]], catalogue: Catalogue
             return None, "a call with a value that JSON cannot hold"
     fault = catalogue.fault(calls)
     return (None, fault) if fault else (catalogue.canonical(calls), "")
+
+
+def without_call(text: str, catalogue: Catalogue) -> tuple[list[ToolCall] | None, str]:
+    """What a finished answer without a call says: no tool; or None and why, where there is no text, or where a call of the catalogue is written in it.
+
+    A server that does not know its model's format hands calls on as text (`{"name": "weather", ...}`, `<function=weather>`), and Gemini at times writes
+    `default_api.weather(...)`.
+    """
+    if not text.strip():
+        return None, "a finished answer without a text or a call"
+    names = "|".join(map(re.escape, catalogue.names))
+    if re.search(rf'"name"\s*:\s*"({names})"|<function=({names})>|\bdefault_api\.({names})\(', text):
+        return None, "a call written as text"
+    return [], ""

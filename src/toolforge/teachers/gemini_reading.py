@@ -12,7 +12,17 @@ from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError
 
-from toolforge.teachers.answers import Answer, Empty, Fault, Misconfigured, Refused, Spent, Transient, checked
+from toolforge.teachers.answers import (
+    Answer,
+    Empty,
+    Fault,
+    Misconfigured,
+    Refused,
+    Spent,
+    Transient,
+    checked,
+    without_call,
+)
 from toolforge.tools import Catalogue
 
 # What a query cannot be cured of. Any other finish but STOP is worth another try.
@@ -98,10 +108,8 @@ def read(document: Mapping[str, Any], model: str, catalogue: Catalogue) -> Answe
         reason = " ".join(filter(None, (finish or "no finish reason", candidate.finishMessage)))
     elif named:
         calls, reason = checked(named, catalogue)
-    elif text.strip():
-        calls = []
     else:
-        reason = "STOP without a text or a call"
+        calls, reason = without_call(text, catalogue)
     usage = response.usageMetadata
     return Answer(
         # The name that answered: an alias or a retired model is routed to another.

@@ -10,7 +10,17 @@ import httpx2
 import openai
 from pydantic import BaseModel, Field, ValidationError
 
-from toolforge.teachers.answers import Answer, Empty, Fault, Misconfigured, Refused, Spent, Transient, checked
+from toolforge.teachers.answers import (
+    Answer,
+    Empty,
+    Fault,
+    Misconfigured,
+    Refused,
+    Spent,
+    Transient,
+    checked,
+    without_call,
+)
 from toolforge.tools import Catalogue
 
 
@@ -111,10 +121,8 @@ def read(document: Any, model: str, catalogue: Catalogue) -> Answer:
             calls, reason = checked(named, catalogue)
         except (ValueError, RecursionError):
             reason = "arguments that are no JSON"
-    elif message.content and message.content.strip():
-        calls = []
     else:
-        reason = "stop without a text or a call"
+        calls, reason = without_call(message.content or "", catalogue)
     usage = response.usage or _Usage()
     return Answer(
         model=response.model or model,
