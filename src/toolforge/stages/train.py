@@ -30,6 +30,7 @@ from toolforge.systems import SystemsParams, draw, load_systems
 from toolforge.tools import Catalogue, load_tools
 from toolforge.tracking import TrackingParams
 from toolforge.trainer import CompletionTrainer, Tracked, can_compile
+from toolforge.typos import TyposParams, misspell
 
 UNTRACKED = TrackingParams(wandb="disabled")
 # What Gemma 2 has and Gemma 3 has not.
@@ -187,9 +188,10 @@ def main() -> None:
     params, lora, config = settings.load(paths.checkpoints)
     prompt = load_params("prompt", PromptParams)
     foreign = load_params("systems", SystemsParams)
+    typos = load_params("typos", TyposParams)
     tracked = load_params("tracking", TrackingParams)
     catalogue = load_tools(paths.tools)
-    examples = read_rows(paths.train, Example)
+    examples = misspell(read_rows(paths.train, Example), typos)
     val = read_rows(paths.val, Example)
     prompts = draw(len(examples), prompt, load_systems(paths.systems, catalogue), foreign)
     train_dataset = dataset(examples, prompts, catalogue)
@@ -216,6 +218,7 @@ def main() -> None:
             "student": params.model_dump(),
             "prompt": prompt.model_dump(),
             "systems": foreign.model_dump(),
+            "typos": typos.model_dump(),
             "lora": lora.to_dict(),
             "train": config.to_dict(),
             "launch": {"processes": config.world_size, "sharded": sharded},
