@@ -39,6 +39,15 @@ class Counting:
         return self.router.route(query, threshold)
 
 
+def test_a_second_run_says_that_all_is_answered_and_asks_nothing(files, capsys):
+    route_file(echo_router(), *files, threshold=0.8)
+    assert capsys.readouterr().err == ""
+    before, again = files[1].read_bytes(), Counting()
+    route_file(again, *files, threshold=0.1)
+    assert (files[1].read_bytes(), again.asked) == (before, [])
+    assert capsys.readouterr().err.startswith(f"{files[1]}: 3 of 3 rows are answered already")
+
+
 def test_every_row_keeps_its_keys_and_gets_its_routing(files):
     route_file(echo_router(), *files, threshold=0.8)
     out = rows(files[1])

@@ -1,6 +1,7 @@
 """A file of queries, routed row by row. A run that was cut off goes on where it stopped."""
 
 import json
+import sys
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -31,11 +32,16 @@ class Routed(Asked):
 def route_file(router: Router, source: Path, target: Path, threshold: float | None) -> None:
     """Append one row to `target` for every row of `source` that it does not answer yet, in order.
 
-    Raises InputError with file and line for a row that is none or cannot be answered, and where `target` holds
+    Says on stderr how many are answered already, by whatever router and threshold. Raises InputError with file and line for a row that is none or cannot be answered, and where `target` holds
     anything but answers to the first rows: it is left as it is. A torn last line, an answer's beginning, is written anew.
     """
     asked = list(read_jsonl(source, Asked))
     done = _done(source, asked, target) if target.exists() else 0
+    if done:
+        print(
+            f"{target}: {done} of {len(asked)} rows are answered already; to route them anew, remove it",
+            file=sys.stderr,
+        )
     target.parent.mkdir(parents=True, exist_ok=True)
     with target.open("a", encoding="utf-8", newline="\n") as out:
         # No bar where stderr is a file or a pipe.

@@ -65,7 +65,7 @@ class Parameters(BaseModel):
     """The arguments of a tool, or what an argument that is an object holds."""
 
     properties: dict[str, "Argument"] = {}
-    required: list[str] = []
+    required: frozenset[str] = frozenset()
 
     @property
     def signature(self) -> str:
