@@ -213,6 +213,7 @@ def main() -> None:
         params.base_model,
         params.license,
         trained.prompt,
+        params.max_new_tokens,
         params.data_note,
         shown(val, answers["exported"]),
     )
