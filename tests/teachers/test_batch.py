@@ -55,6 +55,14 @@ def test_rows_that_keep_failing_are_left_or_rejected_and_blocks_are_final(ask, s
     }  # fmt: skip
 
 
+def test_the_rows_of_a_job_that_ends_without_answers_are_asked_again_and_after_three_jobs_left(ask, stage, service):
+    service.ends = {1: "FAILED", 2: "CANCELLED", 3: "EXPIRED"}
+    with pytest.raises(InputError, match="4 of 4 queries are unlabelled: 4 x batch job expired"):
+        ask()
+    assert len(ask()) == 4
+    assert [len(rows) for _, _, rows in service.submitted] == [4] * 4
+
+
 @pytest.mark.filterwarnings("ignore:Sending a large body")
 def test_a_job_stays_under_what_may_be_sent_inline(stage, service):
     stage.labels.write_text("x" * 6_000_000)
