@@ -143,6 +143,14 @@ def test_an_address_that_is_none_stops_the_run_at_once(ask, monkeypatch, address
         ask(lambda key, model, query, n: TEXT)
 
 
+@pytest.mark.parametrize("key", ["secret-\nopenai", "secret openai", "secret-öpenai"])
+def test_a_text_that_is_no_key_is_refused_and_not_shown(ask, monkeypatch, key):
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    with pytest.raises(InputError) as error:
+        ask(lambda key, model, query, n: TEXT)
+    assert str(error.value) == "OPENAI_API_KEY holds a character that no key has"
+
+
 def test_a_service_without_keys_needs_none(ask, stage, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY")
     assert len(ask(lambda key, model, query, n: TEXT)) == 4

@@ -94,7 +94,7 @@ def train(
 def _refuse_layers_of_another_base(lora: LoraConfig, config: PreTrainedConfig) -> None:
     layers = lora.layers_to_transform
     last = config.get_text_config().num_hidden_layers - 1
-    if layers is not None and max([layers] if isinstance(layers, int) else layers) != last:
+    if layers is not None and max([layers] if isinstance(layers, int) else layers, default=None) != last:
         raise InputError(
             f"params.yaml: lora.layers_to_transform: its last layer is not the base's, which is {last}; name layers of this base, or null for all"
         )
@@ -166,6 +166,12 @@ def summary(trainer: SFTTrainer, resumed_at: int = 0) -> dict[str, Any]:
     }
 
 
+def _code() -> list[Path]:
+    """The modules of this package that the run has loaded."""
+    names = [name for name in sys.modules if name.partition(".")[0] == "toolforge"]
+    return sorted({Path(__file__), *(Path(file) for name in names if (file := sys.modules[name].__file__))})
+
+
 def _fingerprint(files: Sequence[Path], *settings: Any) -> str:
     # lora.target_modules is a set, whose order is another in each process.
     text = json.dumps(
@@ -178,7 +184,7 @@ def _fingerprint(files: Sequence[Path], *settings: Any) -> str:
 
 
 def _keep_checkpoints_of(fingerprint: str, folder: Path) -> None:
-    """Empty the folder unless it holds checkpoints of the very same run."""
+    """Empty the folder unless it holds checkpoints of the very same code, rows and settings."""
     mark = folder / "run"
     if mark.is_file() and mark.read_text() == fingerprint:
         return
@@ -230,7 +236,8 @@ def main() -> None:
         }
         if leads:
             _keep_checkpoints_of(
-                _fingerprint([paths.tools, paths.systems, paths.train, paths.val], *used.values()), paths.checkpoints
+                _fingerprint([*_code(), paths.tools, paths.systems, paths.train, paths.val], *used.values()),
+                paths.checkpoints,
             )
     last = _last_checkpoint(paths.checkpoints)
     if leads and place.kind == "cuda":

@@ -52,8 +52,7 @@ def gemini_keys() -> list[Key]:
             name, secret = "", item.strip()
         secret = secret.strip("\"'")
         if secret:
-            if not secret.isascii() or not secret.isprintable() or " " in secret:
-                raise InputError(f"{GEMINI_KEYS}: key {len(keys) + 1} holds a character that no key has")
+            _refuse_what_no_header_takes(secret, f"{GEMINI_KEYS}: key {len(keys) + 1}")
             keys.setdefault(secret, Key(secret, name))
     if not keys:
         raise InputError(
@@ -63,9 +62,19 @@ def gemini_keys() -> list[Key]:
 
 
 def openai_keys() -> list[Key]:
-    """The one key in OPENAI_API_KEY, as the openai package reads it, or a stand-in for a service that asks for none."""
+    """The one key in OPENAI_API_KEY, as the openai package reads it, or a stand-in for a service that asks for none. Raises InputError
+    for a text that can be no key.
+    """
     load_dotenv(Path(".env"))
-    return [Key(os.environ.get("OPENAI_API_KEY", "").strip() or NO_KEY, "openai")]
+    secret = os.environ.get("OPENAI_API_KEY", "").strip()
+    _refuse_what_no_header_takes(secret, "OPENAI_API_KEY")
+    return [Key(secret or NO_KEY, "openai")]
+
+
+def _refuse_what_no_header_takes(secret: str, where: str) -> None:
+    """The HTTP library's own refusal would quote the key, escaped, which `redact` does not find."""
+    if not secret.isascii() or not secret.isprintable() or " " in secret:
+        raise InputError(f"{where} holds a character that no key has")
 
 
 def redact(text: str, keys: Iterable[Key]) -> str:

@@ -33,7 +33,7 @@ class Slot:
     refusals: int = 0
     asked: int = 0
     answered: int = 0
-    sent: deque[float] = field(default_factory=lambda: deque(maxlen=1000))
+    sent: deque[float] = field(default_factory=deque)
 
     @property
     def name(self) -> str:
