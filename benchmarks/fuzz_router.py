@@ -99,7 +99,7 @@ def main(folder: Path, count: int) -> None:
             if "\n" in str(error) or len(str(error)) > 300:
                 sys.exit(f"query {number} is refused in more than a line: {error}")
             # A grammar cannot tell 1e999, which is JSON and no number.
-            if "breaks the catalogue" in str(error) and "an infinite number" not in str(error):
+            if "breaks the catalogue" in str(error) and "1e999" not in text:
                 sys.exit(f"query {number} {text[:500]!r}: {error}")
             continue
         except Exception as error:

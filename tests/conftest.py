@@ -14,6 +14,8 @@ ROOT = Path(__file__).parent.parent
 
 # A developer's own key would have the stages that tests start log to their account.
 os.environ["WANDB_MODE"] = "offline"
+# What the tests need is installed: none asks the hub.
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 # With `pytest -n`, each worker keeps to its share of the cores, and so do the threads and processes that its tests start: threads
 # of PyTorch and llama.cpp that wait for a core which another worker holds take that worker's time for it.

@@ -171,8 +171,9 @@ def main() -> None:
     params = load_params("ablations", AblationsParams)
     if params.reference not in params.runs:
         raise InputError(f"params.yaml: ablations.reference: no run is called {params.reference!r}")
+    there = finished()
     for number, (name, changes) in enumerate(params.runs.items(), 1):
-        if name in finished():
+        if name in there:
             check(name, {**params.common, **changes})
             print(f"ablations: {name} is there ({number} of {len(params.runs)})")
             continue

@@ -10,6 +10,7 @@ import secrets
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from textwrap import shorten
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError, model_validator
@@ -160,7 +161,7 @@ class ChatRequest(BaseModel):
                 message = f"{name} can only be {allowed} here, not {json.dumps(value)[:80]}"
                 raise ApiError(400, "unsupported_value", message, name)
         if self.tools is not None and (fault := difference(self.tools, catalogue)):
-            message = f"tools differ from the catalogue that this model was trained on: {fault}; GET /v1/models has it"
+            message = f"tools differ from the catalogue that this model was trained on: {shorten(fault, 600)}; GET /v1/models has it"
             raise ApiError(400, "tools_differ", message, "tools")
 
     @property

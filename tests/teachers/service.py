@@ -109,6 +109,7 @@ class Service:
         self.given = Counter()  # successful answers by query
         self.refused = defaultdict(list)  # times of refusals by key
         self.jobs, self.submitted, self.after_submit = {}, [], None
+        self.ends = {}  # by the number of a job: the state that it ends in, without answers
         self.lists, self.list_failures, self.list_failure = 0, 0, OVERLOADED
         self.running = self.most = 0
         self._seen = Counter()
@@ -225,6 +226,7 @@ class Service:
             "label": batch["displayName"],
             "rows": rows,
             "polls": 0,
+            "end": self.ends.get(len(self.submitted)),
             "model": request.match_info["model"],
             "key": key,
         }
@@ -255,6 +257,9 @@ class Service:
     def _state(self, name):
         job = self.jobs[name]
         done = job["polls"] >= 2
+        if done and job["end"]:
+            state = {"displayName": job["label"], "state": f"BATCH_STATE_{job['end']}", "model": job["model"]}
+            return {"name": name, "metadata": state, "done": True, "error": {"code": 13, "message": "it ended early"}}
         state = {
             "displayName": job["label"],
             "state": "BATCH_STATE_SUCCEEDED" if done else "BATCH_STATE_RUNNING",
