@@ -89,7 +89,6 @@ def run(folder, *command, fails=False, compiles=False):
         **({} if compiles else UNCOMPILED),
         "PYTHONPATH": str(folder / "src"),
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "HF_HUB_OFFLINE": "1",
         "GIT_AUTHOR_NAME": "t", "GIT_AUTHOR_EMAIL": "t@t", "GIT_COMMITTER_NAME": "t", "GIT_COMMITTER_EMAIL": "t@t",
         "GEMINI_API_KEYS": "",
     }  # fmt: skip

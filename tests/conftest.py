@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 
 # A developer's own key would have the stages that tests start log to their account.
 os.environ["WANDB_MODE"] = "offline"
-# What the tests need is installed: none asks the hub.
+# What the tests and the processes that they start need is installed: none asks the hub.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 # With `pytest -n`, each worker keeps to its share of the cores, and so do the threads and processes that its tests start: threads

@@ -30,7 +30,7 @@ def bench(folder, *options):
     done = subprocess.run(
         [sys.executable, "benchmarks/gpu.py", folder / "train.jsonl", folder / "out.json", *options],
         cwd=ROOT,
-        env={**os.environ, "PATH": str(path), "PYTHONPATH": str(ROOT / "src"), "HF_HUB_OFFLINE": "1"},
+        env={**os.environ, "PATH": str(path), "PYTHONPATH": str(ROOT / "src")},
         capture_output=True,
         text=True,
         check=False,

@@ -99,7 +99,7 @@ def test_the_notebook_runs_from_a_clone_to_a_router(clone, tmp_path, monkeypatch
     monkeypatch.setenv("DVC_GLOBAL_CONFIG_DIR", str(tmp_path / "config"))
     (tmp_path / "config").mkdir()
     (tmp_path / "config" / "config").write_text(f"[cache]\n    dir = {clone / '.dvc' / 'cache'}\n")
-    settings = {"PYTHONPATH": tmp_path / "toolforge" / "src", "HF_HUB_OFFLINE": 1, "GEMINI_API_KEYS": "", **UNCOMPILED}
+    settings = {"PYTHONPATH": tmp_path / "toolforge" / "src", "GEMINI_API_KEYS": "", **UNCOMPILED}
     for name, value in settings.items():
         monkeypatch.setenv(name, str(value))
     run(tmp_path, "git", "clone", "-q", clone, "toolforge")

@@ -35,7 +35,7 @@ def test_a_killed_training_goes_on_where_it_was(clone):
         sys.executable, "-m", "toolforge.stages.train", data / "tools.json", data / "systems.yaml",
         data / "split" / "train.jsonl", data / "split" / "val.jsonl", "adapter", "checkpoints", "loss.csv", "train.json",
     ]  # fmt: skip
-    environment = {**os.environ, **UNCOMPILED, "PYTHONPATH": str(clone / "src"), "HF_HUB_OFFLINE": "1"}
+    environment = {**os.environ, **UNCOMPILED, "PYTHONPATH": str(clone / "src")}
     with subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.DEVNULL) as first:
         deadline = time.monotonic() + 300
         while (

@@ -49,7 +49,7 @@ def train(folder: Path, *launch: str, **changes: int) -> tuple[pd.DataFrame, str
             ROOT / "data" / "systems.yaml", "train.jsonl", "val.jsonl", "adapter", "checkpoints", "loss.csv", "train.json",
         ],
         cwd=folder,
-        env={**os.environ, "PATH": path, "PYTHONPATH": str(ROOT / "src"), "HF_HUB_OFFLINE": "1"},
+        env={**os.environ, "PATH": path, "PYTHONPATH": str(ROOT / "src")},
         capture_output=True,
         text=True,
         check=False,

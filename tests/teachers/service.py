@@ -257,14 +257,13 @@ class Service:
     def _state(self, name):
         job = self.jobs[name]
         done = job["polls"] >= 2
-        if done and job["end"]:
-            state = {"displayName": job["label"], "state": f"BATCH_STATE_{job['end']}", "model": job["model"]}
-            return {"name": name, "metadata": state, "done": True, "error": {"code": 13, "message": "it ended early"}}
         state = {
             "displayName": job["label"],
-            "state": "BATCH_STATE_SUCCEEDED" if done else "BATCH_STATE_RUNNING",
+            "state": f"BATCH_STATE_{(job['end'] or 'SUCCEEDED') if done else 'RUNNING'}",
             "model": job["model"],
         }
+        if done and job["end"]:
+            return {"name": name, "metadata": state, "done": True, "error": {"code": 13, "message": "it ended early"}}
         if done:
             replies = []
             for row in job["rows"]:
