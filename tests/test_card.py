@@ -22,7 +22,13 @@ SHOWN = [
     Example(id="b", query="what ``` means", calls=[], source="authored", group="b"),
 ]  # fmt: skip
 SUBJECT = Subject(
-    "toolforge-tiny", "HuggingFaceTB/SmolLM2-135M-Instruct", "apache-2.0", ROUTE, "Written by hand, under MIT.", SHOWN
+    "toolforge-tiny",
+    "HuggingFaceTB/SmolLM2-135M-Instruct",
+    "apache-2.0",
+    ROUTE,
+    96,
+    "Written by hand, under MIT.",
+    SHOWN,
 )
 HALF = {"n": 400, "agreement": 0.995, "agreement_low": 0.982, "agreement_high": 0.999}
 EXPORT = {
@@ -90,6 +96,7 @@ def test_what_is_shown_are_the_queries_given(text):
     assert f"{SHOWN[1].query:{len(SHOWN[0].query)}}   []" in text
     blocks = dict(re.findall(r"^```(python|sh)\n(.*?)^```$", text, re.M | re.S))
     (asked,) = [node for node in ast.walk(ast.parse(blocks["python"])) if isinstance(node, ast.Dict)][-1:]
+    assert "do_sample=False, max_new_tokens=96)" in text
     assert ast.literal_eval(asked) == {"role": "user", "content": SHOWN[0].query}
     assert shlex.split(blocks["sh"].splitlines()[-1])[-1] == SHOWN[0].query
     # A fence in a query ends no block.

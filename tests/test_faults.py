@@ -51,7 +51,8 @@ def test_a_killed_training_goes_on_where_it_was(clone):
     assert "| 4/4 [" in again.stderr
     steps = {line.split(",")[0] for line in (folder / "loss.csv").read_text().splitlines()[1:]}
     assert steps == {str(step) for step in range(1, 5)}
-    assert json.loads((folder / "train.json").read_text())["steps"] == 4
+    figures = json.loads((folder / "train.json").read_text())
+    assert (figures["steps"], figures["resumed_at"]) == (4, 2)
 
 
 TRAIN = "train data/tools.json data/systems.yaml data/split/train.jsonl data/split/val.jsonl a c l.csv f.json"

@@ -6,8 +6,10 @@ import pytest
 import torch
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from accelerate.utils.launch import prepare_multi_gpu_env
+from trl import SFTConfig
 
-from toolforge import student
+from toolforge import settings, student
+from toolforge.errors import InputError
 
 ROOT = Path(__file__).parent.parent
 MANY = sorted((ROOT / "launch").iterdir())
@@ -38,3 +40,10 @@ def test_what_fsdp_cuts_into_shards_is_kept_as_floating_point_numbers(monkeypatc
     assert student.nf4().bnb_4bit_quant_storage == torch.uint8
     monkeypatch.setenv("ACCELERATE_USE_FSDP", found["ACCELERATE_USE_FSDP"])
     assert student.nf4().bnb_4bit_quant_storage == student.precision()
+
+
+def test_a_process_that_sees_several_gpus_is_told_how_to_share_them(monkeypatch, tmp_path):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(SFTConfig, "n_gpu", property(lambda self: 2))
+    with pytest.raises(InputError, match="launch: one process sees 2 GPUs; set it to accelerate launch"):
+        settings.load(tmp_path)

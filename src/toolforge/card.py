@@ -21,14 +21,15 @@ _LABELLED_BY = {
 
 @dataclass(frozen=True)
 class Subject:
-    """What a card is about: the model's name, the base's hub id, the licence of both, the prompt it is trained with, who wrote its data and under which
-    terms, and queries that it answers rightly.
+    """What a card is about: the model's name, the base's hub id, the licence of both, the prompt it is trained with, the tokens that an answer may have, who
+    wrote its data and under which terms, and queries that it answers rightly.
     """
 
     name: str
     base_model: str
     license: str
     prompt: PromptParams
+    max_new_tokens: int
     data_note: str
     shown: Sequence[Example]
 
@@ -117,7 +118,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 model, tokenizer = (kind.from_pretrained("models/merged") for kind in (AutoModelForCausalLM, AutoTokenizer))
 messages = [{", ".join(turns)}]
 prompt = tokenizer.apply_chat_template(messages, {tools}add_generation_prompt=True, return_tensors="pt", return_dict=True)
-answer = model.generate(**prompt, do_sample=False, max_new_tokens=192)[0, prompt["input_ids"].shape[1] :]
+answer = model.generate(**prompt, do_sample=False, max_new_tokens={subject.max_new_tokens})[0, prompt["input_ids"].shape[1] :]
 calls = json.loads(tokenizer.decode(answer, skip_special_tokens=True))"""
     engines = f"""vllm serve models/merged --served-model-name {subject.name} --override-generation-config '{{"temperature": 0}}'
 llama-server --model model.gguf --alias {subject.name} --jinja --temp 0

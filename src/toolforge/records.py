@@ -121,14 +121,20 @@ def read_rows(path: Path, kind: type[R]) -> list[R]:
     return [row for _, row in read_jsonl(path, kind)]
 
 
-def read_yaml(path: Path) -> Any:
-    """The document in a YAML file. Raises InputError with the file's name."""
+def read_text(path: Path) -> str:
+    """The text of a UTF-8 file. Raises InputError with the file's name."""
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
+
+
+def read_yaml(path: Path) -> Any:
+    """The document in a YAML file. Raises InputError with the file's name."""
+    try:
+        return yaml.safe_load(read_text(path))
     except yaml.YAMLError as error:
         raise InputError(f"{path}: not YAML: {error}") from None
 

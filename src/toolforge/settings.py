@@ -10,6 +10,7 @@ from trl import SFTConfig
 
 from toolforge import attention, device, student
 from toolforge.device import Device, Plan
+from toolforge.errors import InputError
 from toolforge.memory import TARGETS, Recipe
 from toolforge.params import load_params
 from toolforge.student import StudentParams
@@ -33,7 +34,9 @@ Settings = tuple[StudentParams, LoraConfig, SFTConfig]
 
 
 def load(checkpoints: Path) -> Settings:
-    """What params.yaml says of the base, the adapter and the training."""
+    """What params.yaml says of the base, the adapter and the training. Raises InputError for what it cannot be, and for a process that sees several GPUs,
+    which TRL refuses to share rows between.
+    """
     precision = student.precision()
     config = load_params(
         "train",
@@ -54,6 +57,11 @@ def load(checkpoints: Path) -> Settings:
         report_to="none",
         dataloader_pin_memory=torch.cuda.is_available(),
     )
+    if config.n_gpu > 1:
+        raise InputError(
+            f"params.yaml: launch: one process sees {config.n_gpu} GPUs; set it to accelerate launch --config_file launch/ddp.yaml, "
+            "or CUDA_VISIBLE_DEVICES=0 for one of them"
+        )
     lora = load_params("lora", LoraConfig, POSITIVE, task_type="CAUSAL_LM")
     return load_params("student", StudentParams), lora, config
 

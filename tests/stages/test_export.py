@@ -5,9 +5,11 @@ import pytest
 from few_shot import save_few_shot
 from toolforge.calibration import fit
 from toolforge.errors import InputError
+from toolforge.prompt import PromptParams
 from toolforge.records import Example, ToolCall
 from toolforge.router import Router
-from toolforge.stages.export import ExportParams, export, routed, shown
+from toolforge.stages.export import ExportParams, export, prompt, routed, shown, told, under
+from toolforge.student import Student
 
 PARAMS = ExportParams(
     name="tiny",
@@ -59,6 +61,20 @@ def test_a_form_that_answers_otherwise_stops_the_stage(form):
     answers = {"trained": TRAINED, "merged": TRAINED, "exported": TRAINED, form: [weather("Oslo")] * 3 + TRAINED[3:]}
     with pytest.raises(InputError, match=f"^export: the {form} model is not the trained one: of 200 queries 197 "):
         export(GOLD, answers, CONFIDENCES, PARAMS, 0.99)
+
+
+def test_under_a_system_message_merged_and_adapter_are_compared_and_the_adapter_is_scored():
+    found = under("Be brief.", GOLD, {"trained": TRAINED, "merged": [*TRAINED[:-1], weather("Oslo")]})
+    assert (found["system"], found["n"]) == ("Be brief.", 200)
+    assert (found["agreement"], found["call_accuracy"]) == (0.995, 0.9)
+
+
+@pytest.mark.slow
+def test_another_system_message_stands_in_the_prompt(tokenizer, tiny_llama, catalogue):
+    own = Student(tiny_llama(0), tokenizer, PromptParams(system="Route.", tools="none"), catalogue)
+    other = told(own, "Be brief.")
+    assert "Be brief." in prompt(other, "thanks") and "Route." not in prompt(other, "thanks")
+    assert "Route." in prompt(own, "thanks")
 
 
 def test_answers_that_are_never_sure_enough_have_no_threshold():

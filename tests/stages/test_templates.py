@@ -129,3 +129,9 @@ def test_a_bad_frames_file_is_refused(tmp_path, catalogue, document, said):
     with pytest.raises(InputError) as error:
         load_frames(tmp_path / "templates.yaml", catalogue)
     assert said in str(error.value)
+
+
+def test_queries_that_are_not_utf_8_are_refused(tmp_path):
+    (tmp_path / "unlabelled.txt").write_bytes("météo à Paris\n".encode("latin-1"))
+    with pytest.raises(InputError, match=r"unlabelled\.txt: not UTF-8 at byte 1; save it as UTF-8"):
+        load_logged(tmp_path / "unlabelled.txt")

@@ -12,7 +12,7 @@ from toolforge.memory import TARGETS, Base, Recipe
 from toolforge.prompt import PromptParams, answer, render
 from toolforge.records import Example, ToolCall
 from toolforge.settings import recipe, settle
-from toolforge.stages.train import curves, dataset, train
+from toolforge.stages.train import _code, curves, dataset, train
 from toolforge.trainer import CompletionTrainer, can_compile
 
 pytestmark = pytest.mark.slow
@@ -150,11 +150,16 @@ def test_curves_hold_both_losses_by_step():
     ]
 
 
+def test_checkpoints_are_of_the_code_that_trains_too():
+    assert {"train.py", "trainer.py", "packing.py", "prompt.py"} <= {path.name for path in _code()}
+
+
 @pytest.mark.parametrize(
     ("layers", "length", "said"),
     [
         ([0, 1], 512, None),
         ([0], 512, "lora.layers_to_transform: its last layer is not the base's, which is 1;"),
+        ([], 512, "lora.layers_to_transform: its last layer is not the base's, which is 1;"),
         ([1, 2], 512, "lora.layers_to_transform: its last layer is not the base's, which is 1;"),
         (None, 80, "train.max_length: 1 of 3 train rows have 80 tokens or more"),
     ],

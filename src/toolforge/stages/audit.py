@@ -16,7 +16,7 @@ from sklearn.preprocessing import LabelEncoder
 
 from toolforge.errors import InputError, run
 from toolforge.params import Params, load_params
-from toolforge.records import Example, Row, ToolCall, class_of, read_rows, write_json, write_jsonl
+from toolforge.records import Example, Row, ToolCall, class_of, read_rows, read_text, write_json, write_jsonl
 
 
 class AuditParams(Params):
@@ -106,7 +106,7 @@ def main() -> None:
         raise InputError(
             f"{paths.confirmed}: no such file; make it, empty, and put in an id a line as you confirm rows"
         )
-    confirmed = set(paths.confirmed.read_text(encoding="utf-8").split())
+    confirmed = set(read_text(paths.confirmed).split())
     splits = {path.stem: read_rows(path, Example) for path in sorted(paths.split.glob("*.jsonl"))}
     reviews = audit(splits, confirmed, params)
     counts = report(reviews, sum(len(examples) for examples in splits.values()), params.head)

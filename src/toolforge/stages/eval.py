@@ -114,13 +114,15 @@ def main() -> None:
     model = student.load_student(paths.adapter)
     classes = model.catalogue.classes
     calibrated = None
+    predicted = paths.predictions or paths.out
     if paths.val:
         val = evaluate(model, load_questions(paths.val), params)
+        write_jsonl(predicted / "val_predictions.jsonl", val)
         calibrated = calibration.fit_with_threshold(confidences(val), scoring.corrects(val), sure.precision)
     results, curve = {}, []
     for prefix, questions in files.items():
         predictions = evaluate(model, questions, params)
-        write_jsonl((paths.predictions or paths.out) / f"{prefix}predictions.jsonl", predictions)
+        write_jsonl(predicted / f"{prefix}predictions.jsonl", predictions)
         results[f"{prefix}test"] = score(questions, predictions, classes)
         if calibrated and any(row.calls is not None for row in predictions):
             own, right = confidences(predictions), scoring.corrects(predictions)

@@ -88,19 +88,18 @@ def export(
     }
 
 
-def under(
-    system: str, trained: Student, merged: Student, examples: Sequence[Example], params: ExportParams
-) -> dict[str, Any]:
+def under(system: str, gold: Answers, answers: Mapping[str, Answers]) -> dict[str, Any]:
     """How often adapter and merged model give the same calls under a system message, and the adapter's accuracy there."""
-    answers = {
-        form: answer(replace(model, prompt=model.prompt.model_copy(update={"system": system})), examples, params)
-        for form, model in (("trained", trained), ("merged", merged))
-    }
     return {
         "system": system,
         **scoring.share(parity.agreements(answers["trained"], answers["merged"]), "agreement"),
-        **scoring.share(parity.corrects([example.calls for example in examples], answers["trained"]), "call_accuracy"),
+        **scoring.share(parity.corrects(gold, answers["trained"]), "call_accuracy"),
     }
+
+
+def told(model: Student, system: str) -> Student:
+    """The model under a system message that is not its own."""
+    return replace(model, prompt=model.prompt.model_copy(update={"system": system}))
 
 
 def answer(model: Student, examples: Sequence[Example], params: ExportParams) -> Answers:
@@ -175,9 +174,14 @@ def main() -> None:
     trained.model.float()
     merge(paths.adapter, paths.merged)
     merged = load_merged(paths.merged, trained)
-    answers = {"trained": answer(trained, val, params), "merged": answer(merged, val, params)}
-    some = val[:: params.systems_every]
-    systems = [under(system, trained, merged, some, params) for system in (trained.prompt.system, *params.systems)]
+    forms = {"trained": trained, "merged": merged}
+    answers = {form: answer(model, val, params) for form, model in forms.items()}
+    some = slice(None, None, params.systems_every)
+    by_system = {trained.prompt.system: {form: found[some] for form, found in answers.items()}}
+    for system in params.systems:
+        by_system[system] = {form: answer(told(model, system), val[some], params) for form, model in forms.items()}
+    gold = [example.calls for example in val]
+    systems = [under(system, gold[some], found) for system, found in by_system.items()]
     before, after = prompt(trained, QUERY).split(QUERY)
     settings = RouterSettings(
         name=params.name,
@@ -199,7 +203,7 @@ def main() -> None:
         routings = [routed(asked, example.query) for example in tqdm(val, desc="answering", unit="query")]
         answers["exported"] = [calls for calls, _ in routings]
         confidences = [confidence for _, confidence in routings]
-        found, figures = export([example.calls for example in val], answers, confidences, params, precision)
+        found, figures = export(gold, answers, confidences, params, precision)
         figures |= {
             "systems": systems,
             "quantization": params.quantization,
@@ -213,6 +217,7 @@ def main() -> None:
         params.base_model,
         params.license,
         trained.prompt,
+        params.max_new_tokens,
         params.data_note,
         shown(val, answers["exported"]),
     )

@@ -13,7 +13,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from toolforge import execute
 from toolforge.errors import InputError, run
 from toolforge.params import Params, load_params
-from toolforge.records import Example, Query, Row, ToolCall, class_of, first_fault, read_yaml, write_jsonl
+from toolforge.records import Example, Query, Row, ToolCall, class_of, first_fault, read_text, read_yaml, write_jsonl
 from toolforge.slots import Value, load_slots
 from toolforge.tools import Catalogue, load_tools
 
@@ -162,10 +162,8 @@ def load_frames(path: Path, catalogue: Catalogue) -> dict[str, list[Frame]]:
 
 
 def load_logged(path: Path) -> list[str]:
-    """Queries without labels, one a line."""
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    return [text.strip() for text in path.read_text(encoding="utf-8").split("\n") if text.strip()]
+    """Queries without labels, one a line. Raises InputError for a file that is missing or not UTF-8."""
+    return [text.strip() for text in read_text(path).split("\n") if text.strip()]
 
 
 def main() -> None:

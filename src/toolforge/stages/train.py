@@ -94,7 +94,7 @@ def train(
 def _refuse_layers_of_another_base(lora: LoraConfig, config: PreTrainedConfig) -> None:
     layers = lora.layers_to_transform
     last = config.get_text_config().num_hidden_layers - 1
-    if layers is not None and max([layers] if isinstance(layers, int) else layers) != last:
+    if layers is not None and max([layers] if isinstance(layers, int) else layers, default=None) != last:
         raise InputError(
             f"params.yaml: lora.layers_to_transform: its last layer is not the base's, which is {last}; name layers of this base, or null for all"
         )
@@ -103,7 +103,11 @@ def _refuse_layers_of_another_base(lora: LoraConfig, config: PreTrainedConfig) -
 def _last_checkpoint(folder: Path) -> str | None:
     """The last one that was written to its end: the trainer's state comes last."""
     whole = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
-    return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
+    return str(max(whole, key=_step)) if whole else None
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.rpartition("-")[2])
 
 
 def dataset(examples: Sequence[Example], prompts: Sequence[PromptParams], catalogue: Catalogue) -> Dataset:
@@ -134,8 +138,10 @@ def curves(history: Sequence[dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["step", "split", "loss"])
 
 
-def summary(trainer: SFTTrainer) -> dict[str, Any]:
-    """What the run took and reached: seconds, tokens a second, peak memory in GB, steps and the lowest validation loss."""
+def summary(trainer: SFTTrainer, resumed_at: int = 0) -> dict[str, Any]:
+    """What the run took and reached: seconds, tokens a second, peak memory in GB, steps and the lowest validation loss. A run that went on at the step
+    `resumed_at` took its time and memory for the steps from there.
+    """
     history = trainer.state.log_history
     losses = {entry["step"]: entry["eval_loss"] for entry in history if "eval_loss" in entry}
     best = min(losses, key=lambda step: losses[step]) if losses else None
@@ -146,16 +152,24 @@ def summary(trainer: SFTTrainer) -> dict[str, Any]:
         if torch.cuda.is_available()
         else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
     )
+    timed = tokens * (1 - resumed_at / trainer.state.global_step)
     return {
         "val_loss": round(losses[best], 5) if best is not None else None,
         "best_step": best,
         "steps": trainer.state.global_step,
+        "resumed_at": resumed_at,
         "tokens": int(tokens),
         "seconds": round(end["train_runtime"]),
-        "tokens_per_second": round(tokens / end["train_runtime"]),
+        "tokens_per_second": round(timed / end["train_runtime"]),
         "peak_memory_gb": round(memory, 2),
         "precision": str(student.precision()).removeprefix("torch."),
     }
+
+
+def _code() -> list[Path]:
+    """The modules of this package that the run has loaded."""
+    names = [name for name in sys.modules if name.partition(".")[0] == "toolforge"]
+    return sorted({Path(__file__), *(Path(file) for name in names if (file := sys.modules[name].__file__))})
 
 
 def _fingerprint(files: Sequence[Path], *settings: Any) -> str:
@@ -170,7 +184,7 @@ def _fingerprint(files: Sequence[Path], *settings: Any) -> str:
 
 
 def _keep_checkpoints_of(fingerprint: str, folder: Path) -> None:
-    """Empty the folder unless it holds checkpoints of the very same run."""
+    """Empty the folder unless it holds checkpoints of the very same code, rows and settings."""
     mark = folder / "run"
     if mark.is_file() and mark.read_text() == fingerprint:
         return
@@ -222,15 +236,17 @@ def main() -> None:
         }
         if leads:
             _keep_checkpoints_of(
-                _fingerprint([paths.tools, paths.systems, paths.train, paths.val], *used.values()), paths.checkpoints
+                _fingerprint([*_code(), paths.tools, paths.systems, paths.train, paths.val], *used.values()),
+                paths.checkpoints,
             )
+    last = _last_checkpoint(paths.checkpoints)
     if leads and place.kind == "cuda":
         print(f"train: {config.world_size} x {place.name}: {chosen}")
     with tracking.run("train", tracked if leads else UNTRACKED, used) as opened, device.memory_for(settings.MEMORY):
         model = student.load_base(base.base, base.quantization)
         callbacks = [Tracked()] if opened else []
         trainer = train(model, tokenizer, train_dataset, val_dataset, lora, config, callbacks, settings.kernel(place))
-    figures = summary(trainer)
+    figures = summary(trainer, _step(Path(last)) if last else 0)
     if figures["val_loss"] is None or not math.isfinite(figures["val_loss"]):
         raise InputError("train: the loss is not finite; lower train.learning_rate")
     # What FSDP has cut into shards is put together by all processes.
