@@ -140,9 +140,9 @@ def test_merged_it_answers_as_the_adapter(family, trained, tmp_path, catalogue):
         )
         ids = torch.tensor([asked])
         with torch.no_grad():
+            # The answer's own tokens: a random model's text is not read as the tokens that it was written in.
             while ids.shape[1] < len(asked) + 24 and ids[0, -1] != model.tokenizer.eos_token_id:
                 ids = torch.cat([ids, model.model(ids).logits[:, -1:].argmax(-1)], 1)
-        with torch.no_grad():
             one, two = (each.model(ids).logits[0] for each in (model, merged))
             with model.model.disable_adapter():
                 bare = model.model(ids).logits[0]
@@ -150,13 +150,11 @@ def test_merged_it_answers_as_the_adapter(family, trained, tmp_path, catalogue):
         # float16 holds 11 bits of a merged weight: 0.013 was the most that was seen, of a window's Mistral.
         assert differ < 0.03 * one.std()
         assert (one - bare).abs().max() > 0.3 * one.std()
-        # In a random model the two best words may be nearer than that; up to there the same is said.
+        # In a random model the two best words may be nearer than that; where none are, the same is said.
         first, second = one[len(asked) - 1 : -1].topk(2).values.T
-        sure = int((first - second > 2 * differ).cumprod(0).sum())
-        said = ids[0, len(asked) :][:sure]
-        start = model.tokenizer.decode(said, skip_special_tokens=True).strip().rstrip("\ufffd")
-        assert found.startswith(start) and other.startswith(start)
-        decided += len(start)
+        if (first - second).min() > 2 * differ:
+            assert other == found
+            decided += 1
     assert decided
     assert merged.tokenizer.eos_token == family.end
     assert merged.model.generation_config.eos_token_id == merged.tokenizer.convert_tokens_to_ids(family.end)
