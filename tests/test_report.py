@@ -135,8 +135,9 @@ def write(folder):
         write_jsonl(data / f"{prefix}predictions.jsonl", predictions())
     write_json(metrics / "eval.json", {**scores(0.97), "hard_test": scores(None)})
     write_json(metrics / "data.json", {"train": {"rows": 1234, "by_source": {"authored": 1000, "hand": 234}}})
-    train = {"val_loss": 0.02, "best_step": 20, "steps": 20, "tokens": 1, "seconds": 90, "tokens_per_second": 1000}
-    write_json(metrics / "train.json", {**train, "peak_memory_gb": 3.0, "precision": "bfloat16"})
+    train = {"val_loss": 0.02, "best_step": 20, "steps": 20, "resumed_at": 5, "tokens": 1, "seconds": 90}
+    machine = {"tokens_per_second": 1000, "peak_memory_gb": 3.0, "precision": "bfloat16"}
+    write_json(metrics / "train.json", train | machine)
     exported = {name: scoring.share([True] * 4, "call_accuracy") for name in ("trained", "exported")}
     agreement = {"exported": scoring.share([True] * 4, "agreement")}
     facts = {"n": 4, "quantization": "Q8_0", "megabytes": 144.8}
@@ -193,6 +194,10 @@ def reported(tmp_path_factory):
 @pytest.fixture
 def page(reported):
     return (reported / "report.html").read_text()
+
+
+def test_a_training_that_was_cut_off_says_from_which_step_its_minutes_are(page):
+    assert "20 steps, those from step 5 on in 1.5 minutes" in page
 
 
 def test_the_text_of_a_row_is_no_markup(page):
