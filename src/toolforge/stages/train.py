@@ -45,10 +45,11 @@ def train(
     config: SFTConfig,
     callbacks: Sequence[TrainerCallback] = (),
     implementation: str = attention.PACKED,
+    checkpoint: str | None = None,
 ) -> SFTTrainer:
-    """Fine-tune, going on from the last checkpoint in `config.output_dir` where there is one. Returns the trainer
-    with the weights of the lowest validation loss. Raises InputError for lora.target_modules or layers that are not the base's, for rows that are longer than `config.max_length`, and for a base that
-    soft-caps its logits: neither the packed attention nor the completion's loss does.
+    """Fine-tune, going on from the folder `checkpoint` where one is given. Returns the trainer with the weights of the lowest validation loss.
+    Raises InputError for lora.target_modules or layers that are not the base's, for rows that are longer than `config.max_length`, and for a
+    base that soft-caps its logits: neither the packed attention nor the completion's loss does.
     """
     capped = [key for key in SOFT_CAPS if getattr(model.config, key, None)]
     if capped:
@@ -87,7 +88,7 @@ def train(
             )
     # Autocast brings both sides of a LoRA product to one type; peft's own cast of its input to fp32 would be undone at once.
     with disable_input_dtype_casting(trainer.model):
-        trainer.train(resume_from_checkpoint=_last_checkpoint(Path(config.output_dir)))
+        trainer.train(resume_from_checkpoint=checkpoint)
     return trainer
 
 
@@ -245,7 +246,9 @@ def main() -> None:
     with tracking.run("train", tracked if leads else UNTRACKED, used) as opened, device.memory_for(settings.MEMORY):
         model = student.load_base(base.base, base.quantization)
         callbacks = [Tracked()] if opened else []
-        trainer = train(model, tokenizer, train_dataset, val_dataset, lora, config, callbacks, settings.kernel(place))
+        trainer = train(
+            model, tokenizer, train_dataset, val_dataset, lora, config, callbacks, settings.kernel(place), last
+        )
     figures = summary(trainer, _step(Path(last)) if last else 0)
     if figures["val_loss"] is None or not math.isfinite(figures["val_loss"]):
         raise InputError("train: the loss is not finite; lower train.learning_rate")
