@@ -29,6 +29,7 @@ SETTINGS = RouterSettings(
     + "<|im_start|>user\n",
     after="<|im_end|>\n<|im_start|>assistant\n",
     stop="<|im_end|>",
+    copied=("translate.text", "web_reader.url"),
     calibration=Calibration(slope=0.5, intercept=0.25),
     threshold=0.5,
 )

@@ -11,8 +11,9 @@ from transformers import AutoModelForCausalLM, Gemma2Config
 from trl import SFTConfig
 
 from bases import FAMILIES, save_base
+from searching import constrained
 from toolforge import merging, student
-from toolforge.answering import generate
+from toolforge.answering import generate, grammar_of
 from toolforge.errors import InputError
 from toolforge.packing import collate
 from toolforge.prompt import PromptParams, answer, render
@@ -43,6 +44,7 @@ EXAMPLES = [
     )
     for n, query in enumerate(QUERIES)
 ]
+COPIED = ["translate.text", "web_reader.url"]
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
@@ -108,41 +110,33 @@ def test_the_loss_is_that_of_the_bases_own_forward(trained):
     assert packed == pytest.approx(torch.nn.functional.cross_entropy(torch.cat(logits), labels).item(), rel=0.01)
 
 
-def test_answers_end_with_the_turn_and_are_those_of_the_librarys_greedy_search(family, trained, catalogue):
+def test_answers_are_those_of_the_librarys_greedy_search_under_the_grammar(trained):
     model = load_student(trained[2])
     model.model.float()
-    answers = generate(model, QUERIES, 4, 24)
+    grammar = grammar_of(model, COPIED)
+    answers = generate(model, grammar, QUERIES, 4, 24)
     for query, found in zip(QUERIES, answers, strict=True):
-        ids = model.tokenizer.apply_chat_template(
-            **render(query, PROMPT, catalogue), add_generation_prompt=True, return_tensors="pt", return_dict=True
-        )
-        out = model.model.generate(
-            **ids, do_sample=False, max_new_tokens=24, pad_token_id=0,
-            eos_token_id=model.tokenizer.convert_tokens_to_ids(family.end),
-        )  # fmt: skip
-        assert (
-            found.text == model.tokenizer.decode(out[0, ids["input_ids"].shape[1] :], skip_special_tokens=True).strip()
-        )
+        tokens, *_ = constrained(model, grammar, query, 24)
+        assert found.text == model.tokenizer.decode(tokens, skip_special_tokens=True).strip()
 
 
-def test_merged_it_answers_as_the_adapter(family, trained, tmp_path, catalogue):
+def test_merged_it_answers_as_the_adapter(family, trained, tmp_path):
     model = load_student(trained[2])
     model.model.float()
     merging.merge(trained[2], tmp_path)
     merged = merging.load_merged(tmp_path, model)
     merged.model.float()
-    answers, others = ([one.text for one in generate(each, QUERIES, 4, 24)] for each in (model, merged))
+    grammar = grammar_of(model, COPIED)
+    answers, others = ([one.text for one in generate(each, grammar, QUERIES, 4, 24)] for each in (model, merged))
     assert len(set(answers)) > 1
     decided = 0
     for query, found, other in zip(QUERIES, answers, others, strict=True):
+        tokens, _, narrowest = constrained(model, grammar, query, 24)
         asked = model.tokenizer.apply_chat_template(
-            **render(query, PROMPT, catalogue), add_generation_prompt=True, return_dict=False
+            **render(query, PROMPT, model.catalogue), add_generation_prompt=True, return_dict=False
         )
-        ids = torch.tensor([asked])
+        ids = torch.tensor([[*asked, *tokens]])
         with torch.no_grad():
-            # The answer's own tokens: a random model's text is not read as the tokens that it was written in.
-            while ids.shape[1] < len(asked) + 24 and ids[0, -1] != model.tokenizer.eos_token_id:
-                ids = torch.cat([ids, model.model(ids).logits[:, -1:].argmax(-1)], 1)
             one, two = (each.model(ids).logits[0] for each in (model, merged))
             with model.model.disable_adapter():
                 bare = model.model(ids).logits[0]
@@ -151,8 +145,7 @@ def test_merged_it_answers_as_the_adapter(family, trained, tmp_path, catalogue):
         assert differ < 0.03 * one.std()
         assert (one - bare).abs().max() > 0.3 * one.std()
         # In a random model the two best words may be nearer than that; where none are, the same is said.
-        first, second = one[len(asked) - 1 : -1].topk(2).values.T
-        if (first - second).min() > 2 * differ:
+        if narrowest > 2 * differ:
             assert other == found
             decided += 1
     assert decided

@@ -49,7 +49,10 @@ def outputs(stage: dict) -> set[str]:
 def test_stages_modules_and_params_have_the_same_names():
     modules = {path.stem for path in (PACKAGE / "stages").glob("*.py")} - {"__init__"}
     assert set(STAGES) == modules
-    assert set(PARAMS) == set(STAGES) | {"launch", "student", "prompt", "systems", "lora", "confidence"} | UNLISTED
+    assert (
+        set(PARAMS)
+        == set(STAGES) | {"launch", "student", "prompt", "systems", "lora", "confidence", "decoding"} | UNLISTED
+    )
     assert all(stage["desc"] for stage in STAGES.values())
 
 

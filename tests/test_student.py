@@ -1,13 +1,17 @@
-"""Answers must be those of the library's own greedy search, whatever else stands in the batch."""
+"""Answers must be those of the library's own greedy search under the grammar, whatever else stands in the batch."""
+
+from dataclasses import replace
 
 import pytest
 import torch
 
 from few_shot import GGUF
-from toolforge.answering import generate
+from searching import constrained
+from toolforge.answering import generate, grammar_of
 from toolforge.errors import InputError
-from toolforge.prompt import PromptParams, render
+from toolforge.prompt import PromptParams, parse
 from toolforge.student import Student, StudentParams, carried, load_base, unpack
+from toolforge.tools import Catalogue
 
 pytestmark = pytest.mark.slow
 QUERIES = [
@@ -18,6 +22,7 @@ QUERIES = [
     "Sí?",
 ]
 LONGEST = 12
+COPIED = ["translate.text", "web_reader.url"]
 
 
 @pytest.fixture(scope="module")
@@ -26,34 +31,35 @@ def student(tiny_llama, tokenizer, catalogue):
     return Student(model.eval(), tokenizer, PromptParams(system="Route.", tools="none"), catalogue)
 
 
-def alone(student, query):
+def alone(student, grammar, query):
     """The answer of transformers' generate() to one query, and the probability of its tokens."""
-    ids = student.tokenizer.apply_chat_template(
-        **render(query, student.prompt, student.catalogue), add_generation_prompt=True, return_tensors="pt",
-        return_dict=True,
-    )  # fmt: skip
-    out = student.model.generate(
-        **ids, do_sample=False, max_new_tokens=LONGEST, output_logits=True, return_dict_in_generate=True,
-        eos_token_id=student.tokenizer.eos_token_id, pad_token_id=student.tokenizer.pad_token_id,
-    )  # fmt: skip
-    tokens = out.sequences[0, ids["input_ids"].shape[1] :]
-    logs = [logits[0].log_softmax(-1)[token] for logits, token in zip(out.logits, tokens, strict=True)]
+    tokens, logits, _ = constrained(student, grammar, query, LONGEST)
+    logs = [one.log_softmax(-1)[token] for one, token in zip(logits, tokens, strict=True)]
     return tokens, torch.stack(logs).sum().exp().item()
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
-def test_answers_are_those_of_the_librarys_greedy_search(student, batch_size):
-    expected = [alone(student, query) for query in QUERIES]
+def test_answers_are_those_of_the_librarys_greedy_search_under_the_grammar(student, batch_size):
+    grammar = grammar_of(student, COPIED)
+    expected = [alone(student, grammar, query) for query in QUERIES]
     # One of them has to end early, or dropping ended rows is not tried.
-    ends = student.tokenizer.eos_token_id
-    student.model.lm_head.weight.data[ends] = student.model.lm_head.weight.data[expected[0][0][2]] * 1.01
-    expected = [alone(student, query) for query in QUERIES]
     lengths = {len(tokens) for tokens, _ in expected}
     assert min(lengths) < max(lengths)
-    answers = generate(student, QUERIES, batch_size, LONGEST)
+    answers = generate(student, grammar, QUERIES, batch_size, LONGEST)
     for answer, (tokens, probability) in zip(answers, expected, strict=True):
         assert answer.text == student.tokenizer.decode(tokens, skip_special_tokens=True).strip()
         assert answer.confidence == pytest.approx(probability, rel=1e-3)
+
+
+def test_what_is_copied_is_a_part_of_the_query_whatever_the_model_would_write(student):
+    reader = replace(
+        student,
+        catalogue=Catalogue([one for one in student.catalogue.schemas if one["function"]["name"] == "web_reader"]),
+    )
+    answers = generate(reader, grammar_of(reader, ["web_reader.url"]), QUERIES, 5, 200)
+    calls = [(query, call) for query, answer in zip(QUERIES, answers, strict=True) for call in parse(answer.text) or ()]
+    assert calls
+    assert all(call.arguments["url"] and call.arguments["url"] in query for query, call in calls)
 
 
 def test_only_a_package_with_a_gguf_file_carries_a_base(tmp_path):

@@ -1,4 +1,4 @@
-"""Greedy decoding of one GGUF under the grammar of a catalogue: the only module that asks llama.cpp and llguidance.
+"""Greedy decoding of one GGUF under the grammar of a catalogue: the only module that asks llama.cpp.
 
 A batch of eight tokens takes little longer than one, so each batch holds, beside the tokens that are sure, a draft of those that may follow: what the
 grammar forces, and a guess made of the query's words. The model's choice at each place of the draft is then read from the one batch, and the draft holds as far
@@ -6,10 +6,8 @@ as it is that choice. A wrong guess costs a little time and changes nothing.
 """
 
 import ctypes
-import json
 import math
 import os
-import re
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,15 +21,11 @@ from llguidance.llamacpp import lltokenizer_from_vocab
 
 from toolforge.drafts import Drafts
 from toolforge.errors import InputError
+from toolforge.grammar import Grammar, Logits, likeliest
 from toolforge.tools import Catalogue
 
 # The tokens that a query, an answer (unless its decoder says otherwise) and a draft may have.
 QUERY_TOKENS, ANSWER_TOKENS, DRAFT_TOKENS = 1000, 500, 16
-# The calls that an answer may have: a model that repeats itself ends here.
-CALLS = 8
-
-Logits = np.ndarray[Any, np.dtype[np.float32]]
-
 
 # llama.cpp's notes are nobody's.
 _SILENT = llama_cpp.llama_log_callback(lambda level, text, data: None)
@@ -43,32 +37,6 @@ class Answer:
 
     text: str
     probability: float
-
-
-# The JSON of `prompt.answer`, which is json.dumps's. llguidance escapes what JSON cannot hold otherwise and no more, so that no escape spells half
-# a surrogate pair.
-_FORM = {"item_separator": ", ", "key_separator": ": ", "whitespace_flexible": False}
-
-# Keywords beside which "additionalProperties": false would forbid what they allow.
-_JOINED = {"allOf", "anyOf", "oneOf", "$ref"}
-
-
-def grammar(catalogue: Catalogue, opening: str = "") -> str:
-    """The llguidance grammar of an answer: `opening`, then a list of up to CALLS calls, each with its own tool's arguments in the schema's order."""
-    calls, rules = [], []
-    for number, schema in enumerate(catalogue.schemas):
-        name, parameters = schema["function"]["name"], schema["function"]["parameters"]
-        # A tool's arguments are those that its schema names, unless it says otherwise: an open object would invite others.
-        if not _JOINED & parameters.keys():
-            parameters = {"additionalProperties": False, **parameters}
-        head = f'{{"name": {json.dumps(name, ensure_ascii=False)}, "arguments": '
-        calls.append(f'{json.dumps(head)} arguments_{number} "}}"')
-        rules.append(f"arguments_{number}: %json {json.dumps({**parameters, 'x-guidance': _FORM})}")
-    return "\n".join([
-        f'start: {json.dumps(opening + "[")} (call (", " call){{0,{CALLS - 1}}})? "]"',
-        f"call: {' | '.join(calls)}",
-        *rules,
-    ])  # fmt: skip
 
 
 class Decoder:
@@ -83,9 +51,11 @@ class Decoder:
         stop: str,
         answer_tokens: int = ANSWER_TOKENS,
         opening: str = "",
+        copied: Sequence[str] = (),
     ) -> None:
         """`before` and `after` are the prompt's texts around the query, `stop` the token that ends an answer, `opening` the white space that
-        it begins with. Raises InputError for a file that llama.cpp cannot load and for a catalogue whose schemas no grammar can hold.
+        it begins with, `copied` the arguments, as `tool.argument`, that are parts of the query. Raises InputError for a file that llama.cpp cannot
+        load, for a catalogue whose schemas no grammar can hold and for an argument that cannot be copied.
         """
         if not gguf.is_file():
             raise InputError(f"{gguf}: no such file")
@@ -106,9 +76,7 @@ class Decoder:
             raise InputError(f"{gguf}: {stop!r} is not one token of the model")
         # Slices make masks faster and the start slower by 0.08 s; few masks are made.
         self._tokenizer: LLTokenizer = lltokenizer_from_vocab(self._vocab, eos_token=stops, slices=[])
-        self._start = LLMatcher(self._tokenizer, grammar(catalogue, opening), log_level=0)
-        if self._start.is_error():
-            raise InputError(self._fault(catalogue))
+        self._grammar = Grammar(self._tokenizer, catalogue, copied, opening)
         self._drafts, self._answer_tokens = Drafts(catalogue), answer_tokens
         size = len(self._prefix) + QUERY_TOKENS + len(self._suffix) + answer_tokens + DRAFT_TOKENS
         context_params = llama_cpp.llama_context_default_params()
@@ -125,17 +93,6 @@ class Decoder:
         weakref.finalize(self, llama_cpp.llama_batch_free, self._batch)
         self._run(self._prefix, 0, [])
 
-    def _fault(self, catalogue: Catalogue) -> str:
-        for schema in catalogue.schemas:
-            alone = LLMatcher(self._tokenizer, grammar(Catalogue([schema])), log_level=0)
-            if alone.is_error():
-                # What follows the reason is the grammar, line by line.
-                reason = re.sub(
-                    r"^at \S+ |failed to compile JSON schema: ", "", alone.get_error().partition("\n   1 |")[0]
-                )
-                return f"tool {schema['function']['name']!r}: no grammar can hold its parameters: {' '.join(reason.split())}"
-        return "the catalogue is too large for a grammar"
-
     def answer(self, query: str) -> Answer:
         """The greedy answer. Raises InputError for a query or an answer that is too long."""
         try:
@@ -146,7 +103,7 @@ class Decoder:
             ) from None
         if len(tokens) > QUERY_TOKENS:
             raise InputError(f"the query has {len(tokens)} tokens; at most {QUERY_TOKENS} can be answered")
-        matcher, answer, log_probability = self._start.deep_copy(), list[int](), 0.0
+        matcher, answer, log_probability = self._grammar.matcher(query), list[int](), 0.0
         # Sure tokens that llama.cpp has not seen yet; a draft that it has seen, and how many of its tokens hold; the place behind those.
         waiting, draft, held, place = tokens + self._suffix, list[int](), 0, len(self._prefix)
         while not matcher.is_accepting():
@@ -158,7 +115,7 @@ class Decoder:
                     self._run(waiting + draft, place, [last + n for n in wanted])
                     place, waiting = place + len(waiting), []
                 logits = self._logits(last + held)
-                chosen = [self._best(matcher, logits)]
+                chosen = [likeliest(matcher, logits)]
                 log_probability += float(logits[chosen[0]]) - _log_sum_exp(logits)
             if not matcher.consume_tokens(chosen):
                 raise InputError("the catalogue's grammar is too complex for the answer to this query")
@@ -186,16 +143,6 @@ class Decoder:
             draft += taken
             guess = guess[len(taken) :] if guess[: len(taken)] == taken else []
         return draft, wanted
-
-    def _best(self, matcher: LLMatcher, logits: Logits) -> int:
-        """The likeliest token that the grammar takes."""
-        best = int(logits.argmax())
-        if matcher.validate_tokens([best]):
-            return best
-        allowed = np.unpackbits(
-            np.frombuffer(matcher.compute_bitmask(), np.uint8), bitorder="little", count=len(logits)
-        )
-        return int(np.where(allowed, logits, -np.inf).argmax())
 
     def _tokens(self, text: str, special: bool) -> list[int]:
         data = text.encode()

@@ -24,6 +24,7 @@ class RouterSettings(Row):
 
     `before` and `after` are the texts that the base's chat template puts around a query, `stop` the token that ends an answer, `opening` the white
     space that it begins with;
+    `copied` names the arguments that are parts of the query, as `tool.argument`;
     `threshold` is the confidence from which the validation rows had the precision that was asked for, None where no confidence had.
     """
 
@@ -32,6 +33,7 @@ class RouterSettings(Row):
     after: str
     stop: str
     opening: str = ""
+    copied: tuple[str, ...] = ()
     calibration: Calibration
     threshold: float | None
 
@@ -77,7 +79,13 @@ class Router:
             raise InputError(f"{folder / SETTINGS}: {first_fault(error)}") from None
         catalogue = load_tools(folder / TOOLS)
         decoder = Decoder(
-            folder / GGUF, catalogue, settings.before, settings.after, settings.stop, opening=settings.opening
+            folder / GGUF,
+            catalogue,
+            settings.before,
+            settings.after,
+            settings.stop,
+            opening=settings.opening,
+            copied=settings.copied,
         )
         return cls(decoder, catalogue, settings)
 

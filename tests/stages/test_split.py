@@ -201,3 +201,12 @@ def test_a_teachers_labels_are_held_to_gold_where_both_exist(rows, catalogue):
     (agreement,) = report(split([*rows, *taught], catalogue, PARAMS))["teacher_agreement"].items()
     assert agreement[0] == "weather"
     assert (agreement[1]["n"], agreement[1]["tool_agreement"], agreement[1]["call_agreement"]) == (3, 0.6667, 0.3333)
+
+
+def test_a_row_whose_copied_argument_is_no_part_of_its_query_is_dropped_and_counted(rows, catalogue):
+    told = [row(n, query, [("translate", {"text": "good night", "to_lang": "Thai"})], source="hand") for n, query in enumerate(
+        ("good night in thai", "how would a thai wish a good  night", "Good Night, but in Thai please")
+    )]  # fmt: skip
+    splits = split([*rows, *told], catalogue, PARAMS, {"translate": ["text"]})
+    assert splits.dropped["not_copied"] == 2
+    assert sum(one.source == "hand" for part in splits.rows.values() for one in part) == 1

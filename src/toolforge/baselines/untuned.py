@@ -1,6 +1,6 @@
 """The student's base before any training, prompted with the catalogue.
 
-It is asked in the strongest way at hand: its answers are held to the catalogue's grammar, so that each is a list of valid calls, where free text from it
+It is asked in the strongest way at hand: its answers are held to the student's grammar, so that each is a list of valid calls, where free text from it
 seldom parses; and the prompt's fixed part is computed once.
 """
 
@@ -38,7 +38,14 @@ class Untuned:
 
     gives_arguments = True
 
-    def __init__(self, gguf: Path, catalogue: Catalogue, examples: Sequence[Example], answer_tokens: int) -> None:
+    def __init__(
+        self,
+        gguf: Path,
+        catalogue: Catalogue,
+        examples: Sequence[Example],
+        answer_tokens: int,
+        copied: Sequence[str] = (),
+    ) -> None:
         """An answer that does not end within `answer_tokens` is none: the base repeats itself."""
         tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
         functions = [json.dumps(schema["function"], ensure_ascii=False) for schema in catalogue.schemas]
@@ -49,7 +56,7 @@ class Untuned:
         turns.append({"role": "user", "content": prompt.QUERY})
         text: str = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
         before, after = text.split(prompt.QUERY)
-        self._decoder = Decoder(gguf, catalogue, before, after, tokenizer.eos_token, answer_tokens)
+        self._decoder = Decoder(gguf, catalogue, before, after, tokenizer.eos_token, answer_tokens, copied=copied)
 
     def route(self, query: str) -> list[ToolCall] | None:
         """The calls, None where the answer does not end."""

@@ -23,6 +23,7 @@ from toolforge.baselines.nearest import Nearest, SemanticRouter
 from toolforge.baselines.probe import Probe
 from toolforge.baselines.tfidf import Tfidf
 from toolforge.baselines.untuned import Untuned
+from toolforge.copying import DecodingParams
 from toolforge.errors import InputError, run
 from toolforge.params import Params, load_params
 from toolforge.records import Example, Prediction, ToolCall, class_of, read_rows, write_json
@@ -180,7 +181,7 @@ def _milliseconds(router: Router, query: str) -> float:
 
 
 def untuned_bases(
-    train: Sequence[Example], catalogue: Catalogue, base: str, params: BaselinesParams
+    train: Sequence[Example], catalogue: Catalogue, base: str, params: BaselinesParams, copied: Sequence[str]
 ) -> Iterator[tuple[str, Untuned]]:
     """The base without and with examples, one in memory at a time; none, with a line that says so, where no package carries it."""
     gguf = carried(base)
@@ -188,8 +189,8 @@ def untuned_bases(
         print(f"baselines: student.base {base} is no package with a GGUF file; the untuned base is left out")
         return
     few = untuned.some_of_each(train, catalogue.classes, params.examples, params.seed)
-    yield "untuned_zero_shot", Untuned(gguf, catalogue, [], params.answer_tokens)
-    yield "untuned_few_shot", Untuned(gguf, catalogue, few, params.answer_tokens)
+    yield "untuned_zero_shot", Untuned(gguf, catalogue, [], params.answer_tokens, copied)
+    yield "untuned_few_shot", Untuned(gguf, catalogue, few, params.answer_tokens, copied)
 
 
 def table(figures: Mapping[str, Any]) -> Table:
@@ -236,6 +237,7 @@ def main() -> None:
         parser.add_argument(name, type=Path)
     paths = parser.parse_args()
     params, base = load_params("baselines", BaselinesParams), load_params("student", StudentParams).base
+    copied = load_params("decoding", DecodingParams).copied
     catalogue = load_tools(paths.tools)
     train, test, labels = (read_rows(path, Example) for path in (paths.train, paths.test, paths.teacher))
     if not train or not test:
@@ -258,7 +260,7 @@ def main() -> None:
         }
     every, some = range(len(test)), spaced(len(test), params.untuned_queries)
     found = {name: routed(name, one, test, every, params.latency_queries) for name, one in baselines.items()}
-    for name, one in untuned_bases(train, catalogue, base, params):
+    for name, one in untuned_bases(train, catalogue, base, params, copied):
         found[name] = routed(name, one, test, some, params.latency_queries)
     if taught := teacher.answers(labels, test):
         found["teacher"] = Routed(taught)

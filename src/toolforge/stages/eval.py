@@ -1,4 +1,4 @@
-"""eval: answer every row greedily, and score the answers and how sure the model is of them."""
+"""eval: answer every row greedily, as the router will, and score the answers and how sure the model is of them."""
 
 import argparse
 from collections.abc import Callable, Sequence
@@ -10,8 +10,10 @@ from pydantic import Field
 
 from toolforge import answering, calibration, confidence, execute, scoring, student, tracking
 from toolforge.confidence import ConfidenceParams
+from toolforge.copying import DecodingParams
 from toolforge.device import memory_for
 from toolforge.errors import InputError, run
+from toolforge.grammar import Grammar
 from toolforge.params import Params, load_params
 from toolforge.prompt import parse
 from toolforge.records import Prediction, Question, class_of, read_jsonl, write_json, write_jsonl, write_text
@@ -26,12 +28,11 @@ class EvalParams(Params):
     max_new_tokens: int = Field(gt=0)
 
 
-def evaluate(model: Student, questions: Sequence[Question], params: EvalParams) -> list[Prediction]:
+def evaluate(model: Student, grammar: Grammar, questions: Sequence[Question], params: EvalParams) -> list[Prediction]:
     """A prediction for each question, in their order. The answer counts as parsed only if its calls fit the catalogue."""
+    queries = [question.query for question in questions]
     with memory_for("eval.batch_size"):
-        answers = answering.generate(
-            model, [question.query for question in questions], params.batch_size, params.max_new_tokens
-        )
+        answers = answering.generate(model, grammar, queries, params.batch_size, params.max_new_tokens)
     predictions = []
     for number, (question, answer) in enumerate(zip(questions, answers, strict=True), 1):
         calls = parse(answer.text)
@@ -112,16 +113,17 @@ def main() -> None:
         files["hard_"] = load_questions(paths.hard_test)
     student.quiet()
     model = student.load_student(paths.adapter)
+    grammar = answering.grammar_of(model, load_params("decoding", DecodingParams).copied)
     classes = model.catalogue.classes
     calibrated = None
     predicted = paths.predictions or paths.out
     if paths.val:
-        val = evaluate(model, load_questions(paths.val), params)
+        val = evaluate(model, grammar, load_questions(paths.val), params)
         write_jsonl(predicted / "val_predictions.jsonl", val)
         calibrated = calibration.fit_with_threshold(confidences(val), scoring.corrects(val), sure.precision)
     results, curve = {}, []
     for prefix, questions in files.items():
-        predictions = evaluate(model, questions, params)
+        predictions = evaluate(model, grammar, questions, params)
         write_jsonl(predicted / f"{prefix}predictions.jsonl", predictions)
         results[f"{prefix}test"] = score(questions, predictions, classes)
         if calibrated and any(row.calls is not None for row in predictions):

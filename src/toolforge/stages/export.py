@@ -16,8 +16,10 @@ from tqdm import tqdm
 from toolforge import answering, calibration, card, parity, router, scoring, student, template
 from toolforge.calibration import Calibration
 from toolforge.confidence import ConfidenceParams
+from toolforge.copying import DecodingParams
 from toolforge.device import memory_for
 from toolforge.errors import InputError, run
+from toolforge.grammar import Grammar
 from toolforge.merging import load_merged, merge
 from toolforge.params import Params, load_params
 from toolforge.parity import Answers
@@ -102,11 +104,11 @@ def told(model: Student, system: str) -> Student:
     return replace(model, prompt=model.prompt.model_copy(update={"system": system}))
 
 
-def answer(model: Student, examples: Sequence[Example], params: ExportParams) -> Answers:
-    """The calls of a model that transformers runs, None where the answer does not parse or breaks the catalogue."""
+def answer(model: Student, grammar: Grammar, examples: Sequence[Example], params: ExportParams) -> Answers:
+    """The calls of a model that transformers runs, None where the answer does not end or breaks the catalogue."""
     queries = [example.query for example in examples]
     with memory_for("export.batch_size"):
-        found = answering.generate(model, queries, params.batch_size, params.max_new_tokens)
+        found = answering.generate(model, grammar, queries, params.batch_size, params.max_new_tokens)
     calls = [parse(answer.text) for answer in found]
     return [one if one is not None and not model.catalogue.fault(one) else None for one in calls]
 
@@ -127,6 +129,21 @@ def prompt(trained: Student, query: str, system: str | None = None) -> str:
         **render(query, params, trained.catalogue), add_generation_prompt=True, tokenize=False
     )
     return text
+
+
+def asked_as(trained: Student, name: str, copied: Sequence[str]) -> RouterSettings:
+    """The settings of the student's router, not calibrated yet."""
+    before, after = prompt(trained, QUERY).split(QUERY)
+    return RouterSettings(
+        name=name,
+        before=before,
+        after=after,
+        stop=trained.tokenizer.eos_token,
+        opening=template.opening(trained.tokenizer),
+        copied=tuple(copied),
+        calibration=Calibration(),
+        threshold=None,
+    )
 
 
 def shown(examples: Sequence[Example], answers: Answers) -> list[Example]:
@@ -161,6 +178,7 @@ def main() -> None:
     paths = parser.parse_args()
     params = load_params("export", ExportParams)
     precision = load_params("confidence", ConfidenceParams).precision
+    copied = load_params("decoding", DecodingParams).copied
     data, train, scores = (
         json.loads(path.read_text(encoding="utf-8")) for path in (paths.data, paths.train, paths.eval)
     )
@@ -175,23 +193,17 @@ def main() -> None:
     merge(paths.adapter, paths.merged)
     merged = load_merged(paths.merged, trained)
     forms = {"trained": trained, "merged": merged}
-    answers = {form: answer(model, val, params) for form, model in forms.items()}
+    grammar = answering.grammar_of(trained, copied)
+    answers = {form: answer(model, grammar, val, params) for form, model in forms.items()}
     some = slice(None, None, params.systems_every)
     by_system = {trained.prompt.system: {form: found[some] for form, found in answers.items()}}
     for system in params.systems:
-        by_system[system] = {form: answer(told(model, system), val[some], params) for form, model in forms.items()}
+        by_system[system] = {
+            form: answer(told(model, system), grammar, val[some], params) for form, model in forms.items()
+        }
     gold = [example.calls for example in val]
     systems = [under(system, gold[some], found) for system, found in by_system.items()]
-    before, after = prompt(trained, QUERY).split(QUERY)
-    settings = RouterSettings(
-        name=params.name,
-        before=before,
-        after=after,
-        stop=trained.tokenizer.eos_token,
-        opening=template.opening(trained.tokenizer),
-        calibration=Calibration(),
-        threshold=None,
-    )
+    settings = asked_as(trained, params.name, copied)
     paths.router.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=paths.router.parent) as scratch:
         whole, gguf, trial = (Path(scratch, name) for name in ("whole.gguf", "model.gguf", "router"))

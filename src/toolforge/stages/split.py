@@ -11,7 +11,8 @@ from typing import Any
 from pydantic import Field
 from scipy.cluster.hierarchy import DisjointSet
 
-from toolforge import execute, scoring
+from toolforge import copying, execute, grammar, scoring
+from toolforge.copying import Copied, DecodingParams
 from toolforge.duplicates import near_pairs, normal
 from toolforge.errors import InputError, run
 from toolforge.params import Params, load_params
@@ -59,16 +60,20 @@ class Splits:
     labelled_twice: list[tuple[Example, Example]]
 
 
-def split(rows: Sequence[Row], catalogue: Catalogue, params: SplitParams) -> Splits:
-    """Cut the rows, best source first in `rows`, so that no group and no near duplicate stands on both sides.
+def split(rows: Sequence[Row], catalogue: Catalogue, params: SplitParams, copied: Copied | None = None) -> Splits:
+    """Cut the rows, best source first in `rows`, so that no group and no near duplicate stands on both sides. Rows whose calls have a `copied` argument
+    that is no part of the query are dropped: no router could answer them so.
 
     Only authored rows come into val, test and hard_test; hard_test takes those with a suite. Raises InputError, naming file
     and line, for a label that breaks the catalogue or does not run.
     """
     by_query: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        by_query[normal(row.example.query)].append(_check(row, catalogue))
     dropped: dict[str, int] = {}
+    for row in rows:
+        if copying.fault(row.example.calls, row.example.query, copied or {}):
+            _count(dropped, "not_copied", 1)
+        else:
+            by_query[normal(row.example.query)].append(_check(row, catalogue))
     kept = _resolve(by_query.values(), dropped)
     kept, near = _drop_near_duplicates(kept, params.near_duplicate, dropped)
     cut = _cut(_join(kept, near), params)
@@ -229,14 +234,17 @@ def load_rows(paths: Iterable[Path]) -> list[Row]:
 
 
 def main() -> None:
-    """Read the authored files, the teacher's labels and the seeds; write the splits and the counts."""
+    """Read the authored files, the teacher's labels and the seeds; write the splits and the counts. Refuses a catalogue that no answer can be held to."""
     parser = argparse.ArgumentParser(prog="toolforge.stages.split", description=__doc__)
     for name in ("tools", "authored", "teacher", "seeds", "out", "counts"):
         parser.add_argument(name, type=Path)
     paths = parser.parse_args()
     params = load_params("split", SplitParams)
     files = [*sorted(paths.authored.glob("*.jsonl")), paths.teacher, paths.seeds]
-    splits = split(load_rows(files), load_tools(paths.tools), params)
+    catalogue = load_tools(paths.tools)
+    copied = load_params("decoding", DecodingParams).copied
+    grammar.check(catalogue, copied)
+    splits = split(load_rows(files), catalogue, params, copying.by_tool(copied, catalogue))
     empty = [name for name, examples in splits.rows.items() if not examples]
     if empty:
         raise InputError(
