@@ -38,7 +38,7 @@ SHRUNK = {
         "per_device_train_batch_size": 4,
     },
     "eval": {"max_new_tokens": 24},
-    # After three steps the free answers are no JSON, and the router's grammar holds its own to it: they cannot agree.
+    # After three steps few answers end within so many tokens, and the router's may have more: they cannot agree.
     "export": {"max_new_tokens": 24, "queries": 2, "agreement": 0.0, "accuracy_loss": 1.0, "systems_every": 100},
     "baselines": {"latency_queries": 2, "untuned_queries": 2, "answer_tokens": 24},
 }
