@@ -36,7 +36,9 @@ class Echo:
 
 
 def echo_router():
-    settings = RouterSettings(name="echo", before="", after="", stop="", calibration=Calibration(), threshold=None)
+    settings = RouterSettings(
+        name="echo", before="", after="", stop="", copied=(), calibration=Calibration(), threshold=None
+    )
     return Router(Echo(), load_tools(ROOT / "data" / "tools.json"), settings)
 
 

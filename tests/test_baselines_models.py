@@ -130,7 +130,7 @@ def test_the_examples_are_of_every_class_and_the_same_for_the_same_seed(catalogu
 
 @pytest.mark.slow
 def test_the_untuned_base_answers_with_valid_calls_or_not_at_all(catalogue):
-    baseline = Untuned(Path(GGUF), catalogue, untuned.some_of_each(TRAIN, catalogue.classes, 1, 7), 60)
+    baseline = Untuned(Path(GGUF), catalogue, untuned.some_of_each(TRAIN, catalogue.classes, 1, 7), 60, [])
     answers = [baseline.route(query) for query in ("weather in Oslo", "thanks", "define frugal")]
     assert any(answer is not None for answer in answers)
     assert all(answer is None or catalogue.fault(answer) is None for answer in answers)

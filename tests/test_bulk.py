@@ -1,10 +1,13 @@
 """A file of queries: kept keys, faults with their place, and a run that goes on where another stopped."""
 
+import fcntl
 import json
+import subprocess
+import sys
 
 import pytest
 
-from echoing import TOO_LONG, echo_router
+from echoing import ROOT, TOO_LONG, echo_router
 from toolforge.bulk import route_file
 from toolforge.errors import InputError
 
@@ -147,3 +150,38 @@ def test_an_output_can_be_routed_again(files):
     route_file(echo_router(), source, target, threshold=0.0)
     route_file(echo_router(), target, target.with_name("again.jsonl"), threshold=1.0)
     assert [row["routing"]["escalate"] for row in rows(target.with_name("again.jsonl"))] == [True] * 3
+
+
+def test_a_second_run_beside_the_first_is_refused_and_writes_nothing(files):
+    route_file(echo_router(), *files, threshold=None)
+    before = files[1].read_bytes()
+    with files[1].open("a") as first:
+        fcntl.flock(first, fcntl.LOCK_EX)
+        with pytest.raises(InputError, match="out.jsonl: another run is writing it"):
+            route_file(echo_router(), *files, threshold=None)
+    assert files[1].read_bytes() == before
+
+
+def test_a_row_that_holds_nan_is_gone_on_behind(files):
+    files[0].write_text('{"query": "Oslo", "score": NaN}\n{"query": "hi"}\n')
+    with pytest.raises(KeyboardInterrupt):
+        route_file(Counting(stop="hi"), *files, threshold=None)
+    second = Counting()
+    route_file(second, *files, threshold=None)
+    assert second.asked == ["hi"]
+
+
+def test_the_output_may_be_a_pipe(files):
+    code = (
+        "import sys; from pathlib import Path; from echoing import echo_router; from toolforge.bulk import route_file\n"
+        "route_file(echo_router(), Path(sys.argv[1]), Path('/dev/stdout'), None)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, files[0]],
+        cwd=ROOT / "tests",
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    assert [json.loads(line)["query"] for line in done.stdout.splitlines()] == [row["query"] for row in ROWS]

@@ -52,6 +52,8 @@ def test_the_shell_completes_commands_and_options():
         ["serve", "--port", "99999"],
         ["serve", "--timeout", "0"],
         ["serve", "--timeout", "inf"],
+        ["serve", "--timeout", "nan"],
+        ["route", "hi", "--threshold", "nan"],
         ["nothing"],
     ],
 )

@@ -124,7 +124,13 @@ def test_the_router_gives_them_too(adapter, merged, catalogue, tmp_path):
     quantize(tmp_path / "whole.gguf", tmp_path / "model.gguf", "Q8_0")
     before, after = prompt(trained, QUERY).split(QUERY)
     settings = RouterSettings(
-        name="known-by-heart", before=before, after=after, stop="<|im_end|>", calibration=Calibration(), threshold=None
+        name="known-by-heart",
+        before=before,
+        after=after,
+        stop="<|im_end|>",
+        copied=(),
+        calibration=Calibration(),
+        threshold=None,
     )
     router.save(tmp_path / "router", tmp_path / "model.gguf", catalogue, settings)
     loaded = Router.load(tmp_path / "router")

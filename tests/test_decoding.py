@@ -48,10 +48,10 @@ def decoder(decoder_of, catalogue_of_the_project):
 
 def test_a_file_that_is_no_gguf_and_a_stop_that_is_no_token_are_said(decoder_of, catalogue, tmp_path):
     with pytest.raises(InputError, match="no such file"):
-        Decoder(tmp_path / "model.gguf", catalogue, "", "", "<|im_end|>")
+        Decoder(tmp_path / "model.gguf", catalogue, "", "", "<|im_end|>", [])
     (tmp_path / "model.gguf").write_bytes(b"GGUF and no more")
     with pytest.raises(InputError, match="llama.cpp cannot load it"):
-        Decoder(tmp_path / "model.gguf", catalogue, "", "", "<|im_end|>")
+        Decoder(tmp_path / "model.gguf", catalogue, "", "", "<|im_end|>", [])
     with pytest.raises(InputError, match="'two words' is not one token"):
         decoder_of(catalogue, stop="two words")
 
@@ -78,9 +78,7 @@ def exact(catalogue_of_the_project, tmp_path_factory):
     params = llama_cpp.llama_model_quantize_default_params()
     params.ftype, params.allow_requantize = llama_cpp.LLAMA_FTYPE_MOSTLY_F16, True
     assert not llama_cpp.llama_model_quantize(os.fsencode(GGUF), os.fsencode(gguf), ctypes.byref(params))
-    return Decoder(
-        gguf, catalogue_of_the_project, SETTINGS.before, SETTINGS.after, SETTINGS.stop, copied=SETTINGS.copied
-    )
+    return Decoder(gguf, catalogue_of_the_project, SETTINGS.before, SETTINGS.after, SETTINGS.stop, SETTINGS.copied)
 
 
 def one_by_one(decoder, query):
@@ -109,7 +107,7 @@ def one_by_one(decoder, query):
 @pytest.mark.slow
 def test_the_answers_are_those_of_decoding_token_by_token(exact, monkeypatch):
     monkeypatch.setattr(exact, "_answer_tokens", 60)
-    queries = (ROOT / "data" / "unlabelled.txt").read_text().splitlines()[::100][:40]
+    queries = (ROOT / "data" / "unlabelled.txt").read_text().splitlines()[::150][:24]
     ended = 0
     for query in queries:
         plain, narrowest = one_by_one(exact, query)
@@ -123,7 +121,7 @@ def test_the_answers_are_those_of_decoding_token_by_token(exact, monkeypatch):
             assert drafted.text == plain.text
             assert math.log(drafted.probability) == pytest.approx(math.log(plain.probability), rel=0.01, abs=0.01)
             ended += plain.text != "[]"
-    assert ended > 20
+    assert ended > 12
 
 
 @pytest.mark.slow
@@ -152,6 +150,8 @@ def test_the_querys_text_is_never_read_as_the_templates_own(decoder, tokenizer):
 
 
 def test_queries_and_labels_have_the_tokens_of_training(decoder, tokenizer, authored):
+    # A query's own grammar takes milliseconds, and differs from another's in what is copied alone.
+    shared, of_tools = decoder._grammar.matcher("any"), {name.split(".")[0] for name in SETTINGS.copied}
     for example in authored:
         prompt = "<|im_start|>user\n" + example.query.strip() + SETTINGS.after
         apart = (
@@ -161,7 +161,9 @@ def test_queries_and_labels_have_the_tokens_of_training(decoder, tokenizer, auth
         )
         assert apart == tokenizer.encode(prompt, add_special_tokens=False), example
         label = tokenizer.encode(answer(example.calls), add_special_tokens=False)
-        assert decoder._grammar.matcher(example.query).validate_tokens(label) == len(label), example
+        copies = of_tools & {call.name for call in example.calls}
+        own = decoder._grammar.matcher(example.query) if copies else shared
+        assert own.validate_tokens(label) == len(label), example
 
 
 def test_an_answer_that_does_not_end_is_an_error(decoder, monkeypatch):

@@ -86,11 +86,13 @@ def test_shards_part_the_weights_and_leave_out_the_paged_optimizer():
     assert part.need.activations == whole.need.activations
 
 
-def test_this_machine_computes_as_it_did_before():
+@pytest.mark.parametrize(("amx", "expected"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_a_cpu_computes_in_bf16_where_it_has_amx(monkeypatch, amx, expected):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
     place = here()
-    if place.kind == "cpu":
-        units = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-        assert precision(place) == (torch.bfloat16 if units else torch.float32)
+    assert precision(place) == expected
     assert place.memory > 10**8
 
 

@@ -88,6 +88,10 @@ def test_another_catalogue_without_suites_has_its_own_rows():
             lambda found: found["eval"].update(no_tool_recall=None, over_calling=None),
             "no_tool recall –, over-calling –",
         ),
+        (
+            lambda found: found["eval"]["by_class"].update(calculator={"n": 0}, currency={"n": 0}),
+            "| currency | 0 | – | – |",
+        ),
     ],
 )
 def test_what_another_run_has_not_measured_is_said(change, said):
@@ -107,6 +111,9 @@ def test_a_name_that_no_macro_has_is_refused():
 def test_metrics_that_are_not_there_are_named(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["figures", str(tmp_path), str(ROOT / "README.md")])
     with pytest.raises(InputError, match=r"data\.json: no such file; run dvc repro"):
+        figures.main()
+    (tmp_path / "data.json").write_text("<<<<<<< HEAD\n{}\n")
+    with pytest.raises(InputError, match=r"data\.json: no JSON \(.*\); run dvc repro split$"):
         figures.main()
 
 

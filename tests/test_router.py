@@ -82,6 +82,13 @@ def test_what_the_grammar_let_through_is_caught_and_not_repeated(catalogue, text
     assert str(error.value) == "the answer to this query breaks the catalogue"
 
 
+@pytest.mark.parametrize("word", ["Infinity", "-Infinity", "NaN"])
+def test_a_word_that_reads_as_no_number_is_a_word(catalogue, word):
+    said = f'[{{"name": "wikipedia", "arguments": {{"query": "Avengers: {word} War"}}}}]'
+    (call,) = Router(Says(said), catalogue, SETTINGS).route("hi").calls
+    assert call.arguments == {"query": f"Avengers: {word} War"}
+
+
 def test_a_folder_that_is_no_router_is_said(folder, tmp_path):
     with pytest.raises(InputError, match=r"no exported router \(.*router.json is missing\); run dvc repro export"):
         Router.load(tmp_path)
@@ -127,10 +134,10 @@ def test_llama_cpp_says_nothing_and_the_package_imports_it_only_when_asked(folde
 @pytest.mark.slow
 def test_any_input_is_routed_or_refused(folder):
     done = subprocess.run(
-        [sys.executable, ROOT / "benchmarks" / "fuzz_router.py", folder, "100"],
+        [sys.executable, ROOT / "benchmarks" / "fuzz_router.py", folder, "60"],
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert json.loads(done.stdout)["routed"] > 50
+    assert json.loads(done.stdout)["routed"] > 30

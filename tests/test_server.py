@@ -184,6 +184,7 @@ def test_tools_that_openais_strict_helper_made_are_the_catalogues(client):
             "object of (a?: string, b: number)",
         ),
         ({"type": "array", "items": True}, "array of ()"),
+        ({"type": "string", "const": "now"}, "string of now"),
         (True, ""),
     ],
 )

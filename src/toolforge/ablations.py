@@ -43,12 +43,13 @@ def overrides(changes: Mapping[str, JsonValue]) -> list[str]:
     return [part for key, value in changes.items() for part in ("-S", f"++{key}={json.dumps(value)}")]
 
 
-def finished() -> set[str]:
-    """The names of the current commit's experiments."""
-    return set(_dvc("exp", "list", "--name-only", capture=True).split())
+def finished() -> dict[str, str]:
+    """The current commit's experiments: the revision of each name, by which a branch or a tag may be called, too."""
+    names, revisions = (_dvc("exp", "list", what, capture=True).split() for what in ("--name-only", "--sha-only"))
+    return dict(zip(names, revisions, strict=True))
 
 
-def check(name: str, changes: Mapping[str, JsonValue]) -> None:
+def check(name: str, revision: str, changes: Mapping[str, JsonValue]) -> None:
     """Raises InputError where a run that is there was made with other params than it would be made with now: its figures would stand
     beside the wrong settings.
     """
@@ -57,7 +58,7 @@ def check(name: str, changes: Mapping[str, JsonValue]) -> None:
         # As `dvc exp run -S` would write them.
         apply_overrides(path, overrides(changes)[1::2])
         wanted = read_yaml(path)
-    were = yaml.safe_load(dvc.api.read(str(PARAMS), rev=name))
+    were = yaml.safe_load(dvc.api.read(str(PARAMS), rev=revision))
     for section in wanted:
         # Which other runs there are does not count.
         if section != "ablations" and wanted[section] != were.get(section):
@@ -88,11 +89,11 @@ class Result:
     predictions: Sequence[Prediction]
 
 
-def result(name: str, train: Path, scores: Path, predictions: Sequence[Path]) -> Result:
-    """That of an experiment, from the files of its revision."""
+def result(revision: str, train: Path, scores: Path, predictions: Sequence[Path]) -> Result:
+    """That of an experiment, from its revision's files."""
 
     def read(path: Path) -> str:
-        return str(dvc.api.read(path.as_posix(), rev=name, encoding="utf-8"))
+        return str(dvc.api.read(path.as_posix(), rev=revision, encoding="utf-8"))
 
     rows = [Prediction.model_validate_json(line) for path in predictions for line in read(path).split("\n") if line]
     return Result(json.loads(read(train)), json.loads(read(scores)), rows)
@@ -174,12 +175,13 @@ def main() -> None:
     there = finished()
     for number, (name, changes) in enumerate(params.runs.items(), 1):
         if name in there:
-            check(name, {**params.common, **changes})
+            check(name, there[name], {**params.common, **changes})
             print(f"ablations: {name} is there ({number} of {len(params.runs)})")
             continue
         print(f"ablations: {name} runs ({number} of {len(params.runs)})", flush=True)
         experiment(name, {**params.common, **changes})
-    results = {name: result(name, paths.train, paths.scores, paths.predictions) for name in params.runs}
+    there = finished()
+    results = {name: result(there[name], paths.train, paths.scores, paths.predictions) for name in params.runs}
     reference = results[params.reference]
     rows = pd.DataFrame([row(name, params.runs[name], found, reference) for name, found in results.items()])
     write_text(paths.out, rows.to_csv(index=False, lineterminator="\n"))

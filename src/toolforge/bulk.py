@@ -1,5 +1,6 @@
 """A file of queries, routed row by row. A run that was cut off goes on where it stopped."""
 
+import fcntl
 import json
 import sys
 from collections.abc import Sequence
@@ -32,18 +33,23 @@ class Routed(Asked):
 def route_file(router: Router, source: Path, target: Path, threshold: float | None) -> None:
     """Append one row to `target` for every row of `source` that it does not answer yet, in order.
 
-    Says on stderr how many are answered already, by whatever router and threshold. Raises InputError with file and line for a row that is none or cannot be answered, and where `target` holds
-    anything but answers to the first rows: it is left as it is. A torn last line, an answer's beginning, is written anew.
+    Says on stderr how many are answered already, by whatever router and threshold. Raises InputError with file and line for a row that is none or cannot be answered, where another
+    run is writing `target`, and where it holds anything but answers to the first rows: it is left as it is. A torn last line, an answer's beginning, is written anew.
     """
     asked = list(read_jsonl(source, Asked))
-    done = _done(source, asked, target) if target.exists() else 0
-    if done:
-        print(
-            f"{target}: {done} of {len(asked)} rows are answered already; to route them anew, remove it",
-            file=sys.stderr,
-        )
     target.parent.mkdir(parents=True, exist_ok=True)
     with target.open("a", encoding="utf-8", newline="\n") as out:
+        try:
+            fcntl.flock(out, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"{target}: another run is writing it") from None
+        # A pipe holds nothing of an earlier run, and would be read for ever.
+        done = _done(source, asked, target) if target.is_file() else 0
+        if done:
+            print(
+                f"{target}: {done} of {len(asked)} rows are answered already; to route them anew, remove it",
+                file=sys.stderr,
+            )
         # No bar where stderr is a file or a pipe.
         for number, row in tqdm(asked[done:], initial=done, total=len(asked), unit="row", disable=None):
             try:
@@ -65,7 +71,8 @@ def _done(source: Path, asked: Sequence[tuple[int, Asked]], target: Path) -> int
     if len(done) > len(asked):
         raise InputError(f"{target}: holds {len(done)} answers to the {len(asked)} queries of {source}")
     for (number, row), (line, routed) in zip(asked, done, strict=False):
-        if _asked(row) != _asked(routed):
+        # As texts: a NaN is not the same as itself.
+        if json.dumps(_asked(row), sort_keys=True) != json.dumps(_asked(routed), sort_keys=True):
             raise InputError(f"{target}:{line}: does not answer {source}:{number}; name another output")
     if torn:
         rows = [

@@ -1,8 +1,9 @@
 """The command line: `toolforge route`, `toolforge serve`, `toolforge label`, `toolforge doctor`."""
 
 import json
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,11 +16,24 @@ if TYPE_CHECKING:
 # D301 asks for raw docstrings, but click's \b, which keeps the lines below it as they are, is the character.
 
 FILE = click.Path(path_type=Path)
+
+
+class Number(click.FloatRange):
+    """A number within bounds. Click's own lets NaN pass."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number."""
+        number: float = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is no number", param, ctx)
+        return number
+
+
 router_option = click.option(
     "--router", "folder", type=FILE, default=Path("models/router"), show_default=True, help="The router's folder."
 )
 threshold_option = click.option(
-    "--threshold", type=click.FloatRange(0, 1), help="Escalate below this confidence. [default: the router's own]"
+    "--threshold", type=Number(0, 1), help="Escalate below this confidence. [default: the router's own]"
 )
 
 
@@ -94,9 +108,7 @@ def _for_people(routing: "Routing") -> str:
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one.")
 @click.option("--api-key", envvar="TOOLFORGE_API_KEY", show_envvar=True, help="What clients of /v1 have to send.")
 @click.option("--queue", type=click.IntRange(1), default=64, show_default=True, help="How many queries may wait.")
-@click.option(
-    "--timeout", type=click.FloatRange(0, 86400, min_open=True), default=30, show_default=True, help="In seconds."
-)
+@click.option("--timeout", type=Number(0, 86400, min_open=True), default=30, show_default=True, help="In seconds.")
 @click.option("--max-body", type=click.IntRange(1), default=1 << 20, show_default=True, help="In bytes.")
 @router_option
 @threshold_option

@@ -49,12 +49,12 @@ class Decoder:
         before: str,
         after: str,
         stop: str,
+        copied: Sequence[str],
         answer_tokens: int = ANSWER_TOKENS,
         opening: str = "",
-        copied: Sequence[str] = (),
     ) -> None:
-        """`before` and `after` are the prompt's texts around the query, `stop` the token that ends an answer, `opening` the white space that
-        it begins with, `copied` the arguments, as `tool.argument`, that are parts of the query. Raises InputError for a file that llama.cpp cannot
+        """`before` and `after` are the prompt's texts around the query, `stop` the token that ends an answer, `copied` the
+        arguments, as `tool.argument`, that are parts of the query, `opening` the white space that an answer begins with. Raises InputError for a file that llama.cpp cannot
         load, for a catalogue whose schemas no grammar can hold and for an argument that cannot be copied.
         """
         if not gguf.is_file():

@@ -17,7 +17,7 @@ USABLE = 0.85
 
 @dataclass(frozen=True)
 class Device:
-    """`memory` in bytes; `capability` is a GPU's compute capability, `has_bf16` whether a CPU has bf16 units."""
+    """`memory` in bytes; `capability` is a GPU's compute capability, `has_bf16` whether a CPU has units for bf16's products, as AMX is."""
 
     kind: Literal["cpu", "cuda"]
     name: str
@@ -32,12 +32,13 @@ def here() -> Device:
         found = torch.cuda.get_device_properties(0)
         return Device("cuda", found.name, found.total_memory, (found.major, found.minor))
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    has_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    # AVX-512's own bf16 is slower than float32 on a Xeon: 4.8 s for 3.7 a training step, 3.6 queries a second for 6.
+    has_bf16 = torch.cpu._is_amx_tile_supported()
     return Device("cpu", f"CPU, {len(os.sched_getaffinity(0))} cores", memory, has_bf16=has_bf16)
 
 
 def precision(device: Device) -> torch.dtype:
-    """What it computes in: bf16 where it has it, fp16 on older GPUs (a T4), fp32 on CPUs without bf16 units."""
+    """What it computes in: bf16 where it has it, fp16 on older GPUs (a T4), fp32 on CPUs without units for bf16."""
     if device.kind == "cuda":
         return torch.bfloat16 if device.capability >= (8, 0) else torch.float16
     return torch.bfloat16 if device.has_bf16 else torch.float32

@@ -19,7 +19,12 @@ def written(path: Path, stage: str) -> Path:
 
 
 def read_documents(metrics: Path, names: Iterable[str] = STAGES) -> dict[str, Any]:
-    """The documents of metrics/ by name, all of STAGES or those named. Raises InputError for the first that lacks."""
-    return {
-        name: json.loads(written(metrics / f"{name}.json", STAGES[name]).read_text(encoding="utf-8")) for name in names
-    }
+    """The documents of metrics/ by name, all of STAGES or those named. Raises InputError for the first that lacks or is no JSON."""
+    return {name: _read(written(metrics / f"{name}.json", STAGES[name]), STAGES[name]) for name in names}
+
+
+def _read(path: Path, stage: str) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError as error:
+        raise InputError(f"{path}: no JSON ({error}); run dvc repro {stage}") from None

@@ -55,6 +55,8 @@ def _percent(share: float | None) -> str:
 
 
 def _interval(part: Mapping[str, Any], metric: str) -> str:
+    if metric not in part:
+        return "–"
     value, low, high = (100 * part[metric + end] for end in ("", "_low", "_high"))
     return f"{value:.1f} % [{low:.1f}, {high:.1f}]"
 

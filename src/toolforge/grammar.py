@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from llguidance import LLMatcher, LLTokenizer
 
-from toolforge.copying import Copied, by_tool
+from toolforge.copying import Copied, by_tool, pieces
 from toolforge.errors import InputError
 from toolforge.tools import Catalogue
 
@@ -36,7 +36,7 @@ class Grammar:
         """
         self._tokenizer, self._copied = tokenizer, by_tool(copied, catalogue)
         self._text = text(catalogue, self._copied, opening)
-        self._start = self._compile("any")
+        self._start = self._compile(self._text, "any")
         if self._start.is_error():
             raise InputError(self._fault(catalogue))
 
@@ -45,17 +45,17 @@ class Grammar:
         if not self._copied:
             return self._start.deep_copy()
         # 3 ms for the default catalogue.
-        found = self._compile(query)
+        found = self._compile(self._text, query)
         if found.is_error():
             raise InputError("no grammar can hold the answers to this query")
         return found
 
-    def _compile(self, query: str) -> LLMatcher:
-        return LLMatcher(self._tokenizer, f"{self._text}\n{copies(query)}" if self._copied else self._text, log_level=0)
+    def _compile(self, text: str, query: str) -> LLMatcher:
+        return LLMatcher(self._tokenizer, f"{text}\n{copies(query)}" if self._copied else text, log_level=0)
 
     def _fault(self, catalogue: Catalogue) -> str:
         for schema in catalogue.schemas:
-            alone = LLMatcher(self._tokenizer, text(Catalogue([schema])), log_level=0)
+            alone = self._compile(text(Catalogue([schema]), self._copied), "any")
             if alone.is_error():
                 # What follows the reason is the grammar, line by line.
                 reason = re.sub(
@@ -104,9 +104,9 @@ def text(catalogue: Catalogue, copied: Copied | None = None, opening: str = "") 
 
 def copies(query: str) -> str:
     """The grammar's terminal that holds every part of the query but the empty one, as it stands inside a JSON string."""
-    # Character by character, so that no escape is cut.
-    characters = [json.dumps(character, ensure_ascii=False)[1:-1] for character in query]
-    return f"PART: %regex {json.dumps({'substring_chunks': characters})}\nCOPIED: PART & /(?s:.+)/"
+    # Escaped piece by piece, so that no escape is cut.
+    escaped = [json.dumps(piece, ensure_ascii=False)[1:-1] for piece in pieces(query)]
+    return f"PART: %regex {json.dumps({'substring_chunks': escaped})}\nCOPIED: PART & /(?s:.+)/"
 
 
 def _members(rule: str, parameters: dict[str, Any], copied: Sequence[str]) -> list[str]:
@@ -123,5 +123,7 @@ def _members(rule: str, parameters: dict[str, Any], copied: Sequence[str]) -> li
     return [*rules, *(f'{rule}_{len(properties)}_{behind}: ""' for behind in (0, 1))]
 
 
-def _json(rule: str, schema: dict[str, Any]) -> str:
-    return f"{rule}: %json {json.dumps({**schema, 'x-guidance': _FORM})}"
+def _json(rule: str, schema: dict[str, Any] | bool) -> str:
+    # In JSON Schema `true` is {} and `false` {"not": {}}.
+    known = schema if isinstance(schema, dict) else {} if schema else {"not": {}}
+    return f"{rule}: %json {json.dumps({**known, 'x-guidance': _FORM})}"

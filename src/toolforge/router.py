@@ -22,9 +22,8 @@ GGUF, TOOLS, SETTINGS = "model.gguf", "tools.json", "router.json"
 class RouterSettings(Row):
     """How the model was trained to be asked, and how sure its answers are.
 
-    `before` and `after` are the texts that the base's chat template puts around a query, `stop` the token that ends an answer, `opening` the white
-    space that it begins with;
-    `copied` names the arguments that are parts of the query, as `tool.argument`;
+    `before` and `after` are the texts that the base's chat template puts around a query, `stop` the token that ends an answer, `copied` the arguments, as
+    `tool.argument`, that are parts of the query, `opening` the white space that an answer begins with;
     `threshold` is the confidence from which the validation rows had the precision that was asked for, None where no confidence had.
     """
 
@@ -32,8 +31,8 @@ class RouterSettings(Row):
     before: str
     after: str
     stop: str
+    copied: tuple[str, ...]
     opening: str = ""
-    copied: tuple[str, ...] = ()
     calibration: Calibration
     threshold: float | None
 
@@ -84,8 +83,8 @@ class Router:
             settings.before,
             settings.after,
             settings.stop,
+            settings.copied,
             opening=settings.opening,
-            copied=settings.copied,
         )
         return cls(decoder, catalogue, settings)
 
@@ -111,8 +110,15 @@ class Router:
     def _read(self, text: str) -> list[ToolCall]:
         calls = parse(text)
         # The grammar leaves little to find here: numbers that read as infinity, patterns and multiples that jsonschema takes otherwise.
-        infinite = calls is not None and "Infinity" in json.dumps([call.arguments for call in calls])
-        if calls is None or infinite or self.catalogue.fault(calls):
+        if calls is None or not _is_json(calls) or self.catalogue.fault(calls):
             # jsonschema's words would quote the query.
             raise InputError("the answer to this query breaks the catalogue")
         return calls
+
+
+def _is_json(calls: list[ToolCall]) -> bool:
+    try:
+        json.dumps([call.arguments for call in calls], allow_nan=False)
+    except ValueError:
+        return False
+    return True

@@ -42,9 +42,10 @@ def main() -> None:
     scores, train = documents["eval"], documents["train"]
     console = Console()
     console.print(summary(scores))
+    part = f" from step {train['resumed_at']:,} on" if train["resumed_at"] else ""
     console.print(
         f"parse rate {scores['parse_rate']}, macro F1 {scores['macro_f1']}, no_tool recall {scores['no_tool_recall']}, "
-        f"over-refusal {scores['over_refusal']}; trained in {train['seconds'] / 60:.0f} min at {train['tokens_per_second']} tokens/s"
+        f"over-refusal {scores['over_refusal']}; trained{part} in {train['seconds'] / 60:.0f} min at {train['tokens_per_second']} tokens/s"
     )
     console.print(f"adapter: {paths.adapter}")
     console.print(f"router: {paths.router}")

@@ -148,6 +148,7 @@ def test_the_stage_from_files_to_figures(tmp_path, router, write_params, monkeyp
             "seed": 7, "latency_queries": 2, "k": 3, "examples": 1, "untuned_queries": 2, "answer_tokens": 60,
         },
         "student": {"base": "owner/on-a-hub", "quantization": "none"},
+        "decoding": {"copied": []},
     })  # fmt: skip
     files = [tmp_path / f"{name}.jsonl" for name in ("train", "test", "teacher", "predictions")]
     arguments = [ROOT / "data" / "tools.json", *files, router, tmp_path / "baselines.json"]

@@ -44,7 +44,7 @@ class Untuned:
         catalogue: Catalogue,
         examples: Sequence[Example],
         answer_tokens: int,
-        copied: Sequence[str] = (),
+        copied: Sequence[str],
     ) -> None:
         """An answer that does not end within `answer_tokens` is none: the base repeats itself."""
         tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
@@ -56,7 +56,7 @@ class Untuned:
         turns.append({"role": "user", "content": prompt.QUERY})
         text: str = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
         before, after = text.split(prompt.QUERY)
-        self._decoder = Decoder(gguf, catalogue, before, after, tokenizer.eos_token, answer_tokens, copied=copied)
+        self._decoder = Decoder(gguf, catalogue, before, after, tokenizer.eos_token, copied, answer_tokens)
 
     def route(self, query: str) -> list[ToolCall] | None:
         """The calls, None where the answer does not end."""

@@ -70,10 +70,11 @@ def split(rows: Sequence[Row], catalogue: Catalogue, params: SplitParams, copied
     by_query: dict[str, list[Row]] = defaultdict(list)
     dropped: dict[str, int] = {}
     for row in rows:
-        if copying.fault(row.example.calls, row.example.query, copied or {}):
+        checked = _check(row, catalogue)
+        if copying.fault(checked.example.calls, checked.example.query, copied or {}):
             _count(dropped, "not_copied", 1)
         else:
-            by_query[normal(row.example.query)].append(_check(row, catalogue))
+            by_query[normal(checked.example.query)].append(checked)
     kept = _resolve(by_query.values(), dropped)
     kept, near = _drop_near_duplicates(kept, params.near_duplicate, dropped)
     cut = _cut(_join(kept, near), params)
