@@ -136,9 +136,10 @@ class Service:
             await site.start()
             self.port = runner.addresses[0][1]
             self._runner = runner
-            self._ready.set()
 
         self._loop.run_until_complete(start())
+        # Not before the loop runs for ever: a stop that came sooner would end `start` alone, and `close` would wait for ever.
+        self._loop.call_soon(self._ready.set)
         self._loop.run_forever()
         self._loop.run_until_complete(self._runner.cleanup())
         self._loop.close()
