@@ -11,6 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from llguidance import LLTokenizer, TokenizerWrapper
 
+from labels import matchers
 from toolforge import copying
 from toolforge.errors import InputError
 from toolforge.grammar import Grammar, check
@@ -150,13 +151,10 @@ def test_the_grammar_holds_every_label_as_it_is_trained(catalogue):
     copied = yaml.safe_load((ROOT / "params.yaml").read_text())["decoding"]["copied"]
     rows = [row for path in sorted((ROOT / "data" / "authored").glob("*.jsonl")) for row in read_rows(path, Example)]
     assert len(rows) > 1000
-    found = Grammar(BYTES, catalogue, copied)
-    # A query's own grammar takes milliseconds, and differs from another's in what is copied alone.
-    shared, of_tools = found.matcher("any"), {name.split(".")[0] for name in copied}
+    matcher_of = matchers(Grammar(BYTES, catalogue, copied), catalogue, copied)
     for example in rows:
         text = list(answer(example.calls).encode())
-        own = found.matcher(example.query) if of_tools & {call.name for call in example.calls} else shared
-        assert own.validate_tokens(text) == len(text), example
+        assert matcher_of(example).validate_tokens(text) == len(text), example
 
 
 def test_no_escape_spells_half_a_surrogate_pair(catalogue):
