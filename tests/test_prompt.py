@@ -22,7 +22,19 @@ def test_what_is_answered_parses_to_the_same_calls(calls):
     assert parse(answer(calls)) == calls
 
 
-@pytest.mark.parametrize("text", ["", "no", "{}", '[{"name": "a"}]', '[{"name": "a", "arguments": {}, "x": 1}]', "[]]"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "no",
+        "{}",
+        '[{"name": "a"}]',
+        '[{"name": "a", "arguments": {}, "x": 1}]',
+        "[]]",
+        '[{"name": "a", "arguments": {"x": 1e999}}]',
+        '[{"name": "a", "arguments": {"x": [NaN]}}]',
+    ],
+)
 def test_anything_else_does_not_parse(text):
     assert parse(text) is None
 

@@ -1,4 +1,6 @@
 import json
+import os
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given
@@ -61,6 +63,16 @@ def test_a_missing_file_and_bytes_that_are_no_text_are_said(tmp_path):
     (tmp_path / "latin.jsonl").write_bytes(b'{"id": "\xe9"}\n')
     with pytest.raises(InputError, match=r"latin\.jsonl: not UTF-8"):
         read_rows(tmp_path / "latin.jsonl", Example)
+
+
+def test_a_pipe_is_read_as_a_file_is_and_a_folder_is_none(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor() as pool:
+        pool.submit(pipe.write_text, line(EXAMPLE))
+        assert read_rows(pipe, Example) == [EXAMPLE]
+    with pytest.raises(InputError, match="no such file"):
+        read_rows(tmp_path, Example)
 
 
 def test_a_write_that_fails_leaves_the_old_file_whole_and_nothing_beside_it(tmp_path):

@@ -66,6 +66,7 @@ def _rest(begun: str, choices: list[str], after: str) -> str:
 
 def _copy(begun: str, query: str, after: str) -> str:
     """How the query goes on behind the value's letters so far, up to a mark that ends a part of a sentence."""
+    # Eight marks at most: without a bound the search is quadratic in a query of nothing but marks.
     words = rf"(?<!\w){re.escape(begun)}(.*?)(?=[^\w\s]{{1,8}}(?:\s|$)|$)"
     copied = re.search(words, query, re.IGNORECASE | re.DOTALL)
     if not copied:

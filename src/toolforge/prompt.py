@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from toolforge.params import Params
 from toolforge.records import ToolCall
@@ -45,8 +45,10 @@ _CALLS = TypeAdapter(list[ToolCall])
 
 
 def parse(text: str) -> list[ToolCall] | None:
-    """The calls that a completion says, or None where it is not a JSON list of calls."""
+    """The calls that a completion says, or None where it is not a JSON list of calls, or a number in it reads as infinity or as none."""
     try:
-        return _CALLS.validate_json(text)
-    except ValidationError:
+        calls = _CALLS.validate_json(text)
+        json.dumps([call.arguments for call in calls], allow_nan=False)
+    except ValueError:
         return None
+    return calls

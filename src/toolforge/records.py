@@ -102,7 +102,8 @@ def read_jsonl(path: Path, kind: type[R]) -> Iterator[tuple[int, R]]:
     Raises InputError with file, line and fault where the file is missing or a line is not such a row. Lines end at
     LF only: a value may hold U+2028, which str.splitlines would cut at.
     """
-    if not path.is_file():
+    # A pipe is no regular file.
+    if not path.exists() or path.is_dir():
         raise InputError(f"{path}: no such file")
     with path.open(encoding="utf-8", newline="\n") as lines:
         try:
@@ -141,7 +142,7 @@ def read_yaml(path: Path) -> Any:
 
 def first_fault(error: ValidationError) -> str:
     """The first fault that pydantic found, as `place: what is wrong`."""
-    fault = error.errors()[0]
+    fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
     place = ".".join(str(part) for part in fault["loc"])
     return f"{place}: {fault['msg']}" if place else fault["msg"]
 

@@ -1,6 +1,5 @@
 """The exported router: a folder that an agent loads; a query in, calls with a confidence out."""
 
-import json
 import shutil
 import threading
 import time
@@ -109,16 +108,8 @@ class Router:
 
     def _read(self, text: str) -> list[ToolCall]:
         calls = parse(text)
-        # The grammar leaves little to find here: numbers that read as infinity, patterns and multiples that jsonschema takes otherwise.
-        if calls is None or not _is_json(calls) or self.catalogue.fault(calls):
+        # The grammar leaves little to find here: numbers that parse refuses, patterns and multiples that jsonschema takes otherwise.
+        if calls is None or self.catalogue.fault(calls):
             # jsonschema's words would quote the query.
             raise InputError("the answer to this query breaks the catalogue")
         return calls
-
-
-def _is_json(calls: list[ToolCall]) -> bool:
-    try:
-        json.dumps([call.arguments for call in calls], allow_nan=False)
-    except ValueError:
-        return False
-    return True

@@ -34,9 +34,7 @@ Settings = tuple[StudentParams, LoraConfig, SFTConfig]
 
 
 def load(checkpoints: Path) -> Settings:
-    """What params.yaml says of the base, the adapter and the training. Raises InputError for what it cannot be, and for a process that sees several GPUs,
-    which TRL refuses to share rows between.
-    """
+    """What params.yaml says of the base, the adapter and the training. Raises InputError for what it cannot be."""
     precision = student.precision()
     config = load_params(
         "train",
@@ -57,13 +55,17 @@ def load(checkpoints: Path) -> Settings:
         report_to="none",
         dataloader_pin_memory=torch.cuda.is_available(),
     )
+    lora = load_params("lora", LoraConfig, POSITIVE, task_type="CAUSAL_LM")
+    return load_params("student", StudentParams), lora, config
+
+
+def refuse_several_gpus(config: SFTConfig) -> None:
+    """Raises InputError for a process that sees several GPUs, which TRL refuses to share rows between."""
     if config.n_gpu > 1:
         raise InputError(
             f"params.yaml: launch: one process sees {config.n_gpu} GPUs; set it to accelerate launch --config_file launch/ddp.yaml, "
             "or CUDA_VISIBLE_DEVICES=0 for one of them"
         )
-    lora = load_params("lora", LoraConfig, POSITIVE, task_type="CAUSAL_LM")
-    return load_params("student", StudentParams), lora, config
 
 
 def recipe(config: SFTConfig, lora: LoraConfig, nf4: bool) -> Recipe:

@@ -200,6 +200,7 @@ def main() -> None:
         parser.add_argument(name, type=Path)
     paths = parser.parse_args()
     params, lora, config = settings.load(paths.checkpoints)
+    settings.refuse_several_gpus(config)
     prompt = load_params("prompt", PromptParams)
     foreign = load_params("systems", SystemsParams)
     tracked = load_params("tracking", TrackingParams)
