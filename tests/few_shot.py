@@ -4,6 +4,7 @@ import importlib.util
 from pathlib import Path
 
 from toolforge.calibration import Calibration
+from toolforge.prior import Prior
 from toolforge.router import RouterSettings, save
 from toolforge.tools import load_tools
 
@@ -33,9 +34,15 @@ SETTINGS = RouterSettings(
     calibration=Calibration(slope=0.5, intercept=0.25),
     threshold=0.5,
 )
+# The weather is known by its name, and the rest by its lack.
+PRIOR = Prior(
+    beginnings=["[]", '[{"name": "weather", "arguments": {"location": "'],
+    bias=[1.0, -1.0],
+    weights={"weather": [-2.0, 2.0]},
+)
 
 
 def save_few_shot(folder, catalogue=None):
     """The router's folder, for the repository's own catalogue unless another is given."""
-    save(folder, GGUF, catalogue or load_tools(ROOT / "data" / "tools.json"), SETTINGS)
+    save(folder, GGUF, catalogue or load_tools(ROOT / "data" / "tools.json"), PRIOR, SETTINGS)
     return folder

@@ -7,6 +7,7 @@ import torch
 from peft import AutoPeftModelForCausalLM, LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from few_shot import PRIOR
 from toolforge import router
 from toolforge.calibration import Calibration
 from toolforge.merging import merge
@@ -132,7 +133,7 @@ def test_the_router_gives_them_too(adapter, merged, catalogue, tmp_path):
         calibration=Calibration(),
         threshold=None,
     )
-    router.save(tmp_path / "router", tmp_path / "model.gguf", catalogue, settings)
+    router.save(tmp_path / "router", tmp_path / "model.gguf", catalogue, PRIOR, settings)
     loaded = Router.load(tmp_path / "router")
     for query, calls in GOLD.items():
         routing = loaded.route(query)

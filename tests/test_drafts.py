@@ -1,5 +1,6 @@
 import pytest
 
+from few_shot import PRIOR
 from toolforge.drafts import Drafts
 
 HEAD = '[{"name": "weather", "arguments": {"location":'
@@ -35,6 +36,9 @@ UNITS = '[{"name": "unit_converter", "arguments": {"value":'
             "read https://a.io/x.html, please",
             '://a.io/x.html"}}]',
         ),
+        ('[{"name": "calculator", "arguments": {"expression": "0.06 * 5', "a 6 percent raise on 52,000", "2000"),
+        ('[{"name": "calculator", "arguments": {"expression": "9 * (3', "nine at 3.20 each and 1.50", ".20"),
+        ('[{"name": "calculator", "arguments": {"expression": "9 * 7', "nine at 3.20 each", ""),
         ('[{"name": "datetime", "arguments": {"action": "n', "what time is it", 'ow"}}]'),
         ('[{"name": "datetime", "arguments": {"action": "now"', "what time is it", "}}]"),
         ('[{"name": "web_', "read a.io", 'search"'),
@@ -44,3 +48,17 @@ UNITS = '[{"name": "unit_converter", "arguments": {"value":'
 )
 def test_the_guess_is_the_querys_words_and_the_shortest_way_on(catalogue, text, query, guess):
     assert Drafts(catalogue).after(text, query) == guess
+
+
+def test_the_beginning_that_the_querys_words_suggest_is_drafted_as_far_as_it_is_likely(catalogue):
+    drafts = Drafts(catalogue, PRIOR)
+    assert drafts.after("[", "weather in Oslo") == PRIOR.beginnings[1][1:]
+    assert drafts.after('[{"name": "', "weather in Oslo") == 'weather", "arguments": {"location": "'
+    assert drafts.after("[", "hello") == "]"
+    # What the model has begun otherwise goes on by the schemas.
+    assert drafts.after('[{"name": "web_', "weather in Oslo") == 'search"'
+    assert drafts.after(HEAD + ' "O', "weather in Oslo") == 'slo"}}]'
+    unsure = PRIOR.model_copy(
+        update={"beginnings": [*PRIOR.beginnings, "[{", "x", "y"], "bias": [0.0] * 5, "weights": {}}
+    )
+    assert Drafts(catalogue, unsure).after("[", "weather in Oslo") == '{"'

@@ -22,6 +22,7 @@ from llguidance.llamacpp import lltokenizer_from_vocab
 from toolforge.drafts import Drafts
 from toolforge.errors import InputError
 from toolforge.grammar import Grammar, Logits, likeliest
+from toolforge.prior import Prior
 from toolforge.tools import Catalogue
 
 # The tokens that a query, an answer (unless its decoder says otherwise) and a draft may have.
@@ -52,9 +53,10 @@ class Decoder:
         copied: Sequence[str],
         answer_tokens: int = ANSWER_TOKENS,
         opening: str = "",
+        prior: Prior | None = None,
     ) -> None:
         """`before` and `after` are the prompt's texts around the query, `stop` the token that ends an answer, `copied` the
-        arguments, as `tool.argument`, that are parts of the query, `opening` the white space that an answer begins with. Raises InputError for a file that llama.cpp cannot
+        arguments, as `tool.argument`, that are parts of the query, `opening` the white space that an answer begins with; `prior` guesses how it goes on from there. Raises InputError for a file that llama.cpp cannot
         load, for a catalogue whose schemas no grammar can hold and for an argument that cannot be copied.
         """
         if not gguf.is_file():
@@ -77,7 +79,7 @@ class Decoder:
         # Slices make masks faster and the start slower by 0.08 s; few masks are made.
         self._tokenizer: LLTokenizer = lltokenizer_from_vocab(self._vocab, eos_token=stops, slices=[])
         self._grammar = Grammar(self._tokenizer, catalogue, copied, opening)
-        self._drafts, self._answer_tokens = Drafts(catalogue), answer_tokens
+        self._drafts, self._answer_tokens = Drafts(catalogue, prior), answer_tokens
         size = len(self._prefix) + QUERY_TOKENS + len(self._suffix) + answer_tokens + DRAFT_TOKENS
         context_params = llama_cpp.llama_context_default_params()
         context_params.n_ctx = context_params.n_batch = size

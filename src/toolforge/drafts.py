@@ -3,6 +3,7 @@
 import json
 import re
 
+from toolforge.prior import Prior
 from toolforge.tools import Catalogue
 
 # Where an answer ends: in the name of a tool, or in a value, with its key, how it is opened, what there is of it, and how it is closed.
@@ -12,14 +13,16 @@ _VALUE = re.compile(r'"(?P<key>[^"]+)":(?P<opening> "?)?(?P<begun>[^"]*)(?P<clos
 
 # The characters that are copied before the model has taken any.
 FAR = 30
+# The probability from which a beginning is drafted: a wrong token costs a seventh of the run that a right one may save.
+LIKELY = 0.3
 
 
 class Drafts:
-    """The shortest way on that the schemas leave, with the query's own words for values."""
+    """How the prior says that an answer begins, and then the shortest way on that the schemas leave, with the query's own words for values."""
 
-    def __init__(self, catalogue: Catalogue) -> None:
+    def __init__(self, catalogue: Catalogue, prior: Prior | None = None) -> None:
         """Note how each argument's value is opened, what it may be, and what follows it where no optional argument does."""
-        self._names: list[str] = []
+        self._prior, self._names = prior, list[str]()
         self._ways: dict[tuple[str, str], tuple[str, str, list[str]]] = {}
         for function in (schema["function"] for schema in catalogue.schemas):
             self._names.append(function["name"])
@@ -39,6 +42,10 @@ class Drafts:
 
     def after(self, text: str, query: str) -> str:
         """A text that may follow the answer's `text` so far, empty where there is none."""
+        if self._prior:
+            beginning, probability = self._prior.likeliest(query)
+            if probability >= LIKELY and beginning.startswith(text) and beginning != text:
+                return beginning[len(text) :]
         if text == "[":
             return '{"'
         if text.endswith("}}"):
@@ -70,7 +77,10 @@ def _copy(begun: str, query: str, after: str) -> str:
     words = rf"(?<!\w){re.escape(begun)}(.*?)(?=[^\w\s]{{1,8}}(?:\s|$)|$)"
     copied = re.search(words, query, re.IGNORECASE | re.DOTALL)
     if not copied:
-        return ""
+        # What the query does not hold as a whole may still end in one of its words: an expression's next number.
+        last = re.split(r"[\s(]", begun)[-1]
+        word = last and re.search(rf"(?<!\w){re.escape(last)}(\w*(?:[.,]\d+)*)", query, re.IGNORECASE)
+        return word[1].replace(",", "") if word else ""
     # The more of it the model has copied, the further it may go on.
     far = FAR + 2 * len(begun)
     return copied[1] + after if len(copied[1]) <= far else copied[1][:far]

@@ -7,15 +7,16 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from toolforge.calibration import Calibration
+from toolforge.calibration import Calibration, Evidence
 from toolforge.decoding import Decoder
 from toolforge.errors import InputError
+from toolforge.prior import Prior, load_prior
 from toolforge.prompt import parse
-from toolforge.records import Row, ToolCall, first_fault, write_json
+from toolforge.records import Row, ToolCall, first_fault, write_json, write_text
 from toolforge.tools import Catalogue, load_tools
 
 # What the folder holds. A card and an Ollama Modelfile lie beside them.
-GGUF, TOOLS, SETTINGS = "model.gguf", "tools.json", "router.json"
+GGUF, TOOLS, PRIOR, SETTINGS = "model.gguf", "tools.json", "prior.json", "router.json"
 
 
 class RouterSettings(Row):
@@ -47,21 +48,23 @@ class Routing(Row):
     milliseconds: float
 
 
-def save(folder: Path, gguf: Path, catalogue: Catalogue, settings: RouterSettings) -> None:
+def save(folder: Path, gguf: Path, catalogue: Catalogue, prior: Prior, settings: RouterSettings) -> None:
     """Write the folder that `Router.load` reads; `gguf` is copied."""
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(gguf, folder / GGUF)
     write_json(folder / TOOLS, catalogue.schemas)
+    write_text(folder / PRIOR, prior.model_dump_json() + "\n")
     write_json(folder / SETTINGS, settings.model_dump())
 
 
 class Router:
     """A trained router in memory. Any number of threads may ask; they are answered one after the other."""
 
-    def __init__(self, decoder: Decoder, catalogue: Catalogue, settings: RouterSettings) -> None:
+    def __init__(self, decoder: Decoder, catalogue: Catalogue, prior: Prior, settings: RouterSettings) -> None:
         """`load` is the way to one."""
         self.name, self.catalogue, self.threshold = settings.name, catalogue, settings.threshold
-        self._decoder, self._calibration, self._lock = decoder, settings.calibration, threading.Lock()
+        self._decoder, self._prior, self._calibration = decoder, prior, settings.calibration
+        self._lock = threading.Lock()
 
     @classmethod
     def load(cls, folder: Path | str) -> "Router":
@@ -75,7 +78,7 @@ class Router:
             ) from None
         except ValidationError as error:
             raise InputError(f"{folder / SETTINGS}: {first_fault(error)}") from None
-        catalogue = load_tools(folder / TOOLS)
+        catalogue, prior = load_tools(folder / TOOLS), load_prior(folder / PRIOR)
         decoder = Decoder(
             folder / GGUF,
             catalogue,
@@ -84,8 +87,9 @@ class Router:
             settings.stop,
             settings.copied,
             opening=settings.opening,
+            prior=prior,
         )
-        return cls(decoder, catalogue, settings)
+        return cls(decoder, catalogue, prior, settings)
 
     def route(self, query: str, threshold: float | None = None) -> Routing:
         """The calls for a query, white space around it dropped. Raises InputError, in one line, for a query that is empty, too long or no
@@ -98,7 +102,8 @@ class Router:
         with self._lock:
             answer = self._decoder.answer(query)
         calls = self._read(answer.text)
-        confidence = self._calibration.apply(answer.probability)
+        evidence = Evidence(answer.probability, self._prior.probability(query, answer.text))
+        confidence = self._calibration.apply(evidence)
         return Routing(
             calls=calls,
             confidence=confidence,

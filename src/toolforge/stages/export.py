@@ -14,7 +14,7 @@ from rich.table import Table
 from tqdm import tqdm
 
 from toolforge import answering, calibration, card, parity, router, scoring, student, template
-from toolforge.calibration import Calibration
+from toolforge.calibration import Calibration, Evidence
 from toolforge.confidence import ConfidenceParams
 from toolforge.copying import DecodingParams
 from toolforge.device import memory_for
@@ -23,7 +23,9 @@ from toolforge.grammar import Grammar
 from toolforge.merging import load_merged, merge
 from toolforge.params import Params, load_params
 from toolforge.parity import Answers
+from toolforge.prior import load_prior
 from toolforge.prompt import QUERY, parse, render
+from toolforge.prompt import answer as written
 from toolforge.quantizing import Quantization, convert, quantize
 from toolforge.records import Example, ToolCall, read_rows, write_json, write_text
 from toolforge.router import Router, RouterSettings
@@ -55,12 +57,12 @@ class ExportParams(Params):
 def export(
     gold: Answers,
     answers: Mapping[str, Answers],
-    confidences: Sequence[float],
+    evidence: Sequence[Evidence],
     params: ExportParams,
     precision: float,
 ) -> tuple[Calibration, dict[str, Any]]:
     """The calibration of the exported router, and the figures, from the `answers` of the trained, merged and exported form to the same queries
-    and the exported one's uncalibrated confidences; `precision` is what the threshold promises. Raises InputError where the merged or the
+    and what speaks for the exported one's; `precision` is what the threshold promises. Raises InputError where the merged or the
     exported form is not the trained one.
     """
     for form in ("merged", "exported"):
@@ -68,8 +70,8 @@ def export(
         if fault:
             raise InputError(f"export: {fault}")
     correct = parity.corrects(gold, answers["exported"])
-    found, threshold = calibration.fit_with_threshold(confidences, correct, precision)
-    sure = [threshold is not None and found.apply(confidence) >= threshold for confidence in confidences]
+    found, threshold = calibration.fit_with_threshold(evidence, correct, precision)
+    sure = [threshold is not None and found.apply(one) >= threshold for one in evidence]
     return found, {
         "n": len(gold),
         "accuracy": {
@@ -81,8 +83,8 @@ def export(
             for form in ("merged", "exported")
         },
         "calibration": {
-            "ece": round(calibration.expected_error(calibration.cross_fitted(confidences, correct), correct), 4),
-            "ece_uncalibrated": round(calibration.expected_error(confidences, correct), 4),
+            "ece": round(calibration.expected_error(calibration.cross_fitted(evidence, correct), correct), 4),
+            "ece_uncalibrated": round(calibration.expected_error([one.confidence for one in evidence], correct), 4),
             "precision": precision,
             "threshold": threshold,
             "coverage": round(sum(sure) / len(gold), 4),
@@ -173,7 +175,7 @@ def _agreement(part: Mapping[str, Any] | None) -> str:
 def main() -> None:
     """Write the merged model, the router's folder with its papers, and the figures."""
     parser = argparse.ArgumentParser(prog="toolforge.stages.export", description=__doc__)
-    for name in ("adapter", "val", "data", "train", "eval", "merged", "router", "figures"):
+    for name in ("adapter", "prior", "val", "data", "train", "eval", "merged", "router", "figures"):
         parser.add_argument(name, type=Path)
     paths = parser.parse_args()
     params = load_params("export", ExportParams)
@@ -182,7 +184,7 @@ def main() -> None:
     data, train, scores = (
         json.loads(path.read_text(encoding="utf-8")) for path in (paths.data, paths.train, paths.eval)
     )
-    val = read_rows(paths.val, Example)
+    prior, val = load_prior(paths.prior), read_rows(paths.val, Example)
     if len(val) < params.queries:
         raise InputError(f"{paths.val}: {len(val)} queries; export.queries asks for {params.queries}")
     student.quiet()
@@ -210,19 +212,22 @@ def main() -> None:
         with console.status("writing and quantizing the GGUF"):
             convert(paths.merged, whole)
             quantize(whole, gguf, params.quantization)
-        router.save(trial, gguf, trained.catalogue, settings)
+        router.save(trial, gguf, trained.catalogue, prior, settings)
         asked = Router.load(trial)
         routings = [routed(asked, example.query) for example in tqdm(val, desc="answering", unit="query")]
         answers["exported"] = [calls for calls, _ in routings]
-        confidences = [confidence for _, confidence in routings]
-        found, figures = export(gold, answers, confidences, params, precision)
+        evidence = [
+            Evidence(confidence, prior.probability(example.query, written(calls or ())))
+            for example, (calls, confidence) in zip(val, routings, strict=True)
+        ]
+        found, figures = export(gold, answers, evidence, params, precision)
         figures |= {
             "systems": systems,
             "quantization": params.quantization,
             "megabytes": round(gguf.stat().st_size / 1e6, 1),
         }
         settings = settings.model_copy(update={"calibration": found, "threshold": figures["calibration"]["threshold"]})
-        router.save(paths.router, gguf, trained.catalogue, settings)
+        router.save(paths.router, gguf, trained.catalogue, prior, settings)
     own = trained.prompt.system
     subject = card.Subject(
         params.name,
