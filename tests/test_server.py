@@ -8,6 +8,7 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from enum import Enum
 from typing import Literal
 
 import httpx2 as httpx
@@ -172,6 +173,40 @@ def test_tools_that_openais_strict_helper_made_are_the_catalogues(client):
     assert set(clock["function"]["parameters"]["required"]) == set(Clock.model_fields)
     tools = [clock if tool["function"]["name"] == "datetime" else tool for tool in echo_router().catalogue.schemas]
     assert calls(ask(client, "Oslo", tools=tools).choices[0].message) == [("weather", {"location": "Oslo"})]
+
+
+class Action(Enum):
+    NOW, CONVERT, DIFF, ADD = "now", "convert", "diff", "add"
+
+
+class EnumClock(Clock):
+    """The same with an enum, which pydantic defines beside the model and refers to."""
+
+    action: Action
+
+
+def test_tools_with_an_enum_of_pydantics_are_the_catalogues(client):
+    clock = {"name": "datetime", "parameters": EnumClock.model_json_schema()}
+    assert clock["parameters"]["properties"]["action"] == {"$ref": "#/$defs/Action"}
+    others = [tool for tool in echo_router().catalogue.schemas if tool["function"]["name"] != "datetime"]
+    tools = [{"type": "function", "function": clock}, *others]
+    assert calls(ask(client, "Oslo", tools=tools).choices[0].message) == [("weather", {"location": "Oslo"})]
+
+
+@pytest.mark.parametrize(
+    ("definitions", "signature"),
+    [
+        ({"A": {"enum": ["b", "a"], "type": "string"}}, "f(x?: string of a|b)"),
+        ({"A": {"properties": {"y": {"type": "number"}}, "type": "object"}}, "f(x?: object of (y?: number))"),
+        # Not read: what refers to itself, what is too long, what is not there.
+        ({"A": {"anyOf": [{"$ref": "#/$defs/A"}, {"type": "null"}]}}, "f(x?: )"),
+        ({"A": {"enum": ["a" * 30_000]}}, "f(x?: )"),
+        ({}, "f(x?: )"),
+    ],
+)
+def test_a_reference_stands_for_a_short_definition_of_one_level(definitions, signature):
+    parameters = {"$defs": definitions, "properties": {"x": {"$ref": "#/$defs/A"}}}
+    assert str(Function.model_validate({"name": "f", "parameters": parameters})) == signature
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,8 @@ from toolforge.records import first_fault
 from toolforge.router import Routing
 from toolforge.tools import Catalogue
 
+# The characters up to which a tool's references are read: those of a whole body to one long definition would be its square.
+DEFINITIONS = 20_000
 # The content where nothing is called. Agent frameworks take an empty answer for a fault and ask again.
 NO_CALL = "No tool is called."
 
@@ -122,11 +124,38 @@ class Argument(Parameters):
         return f"object of ({self.signature})" if name == "object" and self.properties else name
 
 
+def _inlined(schema: Any, known: dict[str, Any]) -> Any:
+    if isinstance(schema, list):
+        return [_inlined(part, known) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    reference = schema.get("$ref")
+    if isinstance(reference, str) and reference in known:
+        return known[reference]
+    return {key: _inlined(value, known) for key, value in schema.items()}
+
+
 class Function(BaseModel):
     """A tool's name and arguments. Descriptions, titles and defaults are not read."""
 
     name: str
     parameters: Parameters = Parameters()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_definitions(cls, function: Any) -> Any:
+        """With what pydantic defines under `$defs`, an enum or a model, in the place of its references, one level deep."""
+        if not isinstance(function, dict) or not isinstance(function.get("parameters"), dict):
+            return function
+        parameters = dict(function["parameters"])
+        definitions = parameters.pop("$defs", None)
+        if not isinstance(definitions, dict) or not definitions:
+            return function
+        longest = max(len(json.dumps(each)) for each in definitions.values())
+        if longest * json.dumps(parameters).count('"$ref"') > DEFINITIONS:
+            return function
+        known = {f"#/$defs/{name}": each for name, each in definitions.items()}
+        return {**function, "parameters": _inlined(parameters, known)}
 
     def __str__(self) -> str:
         """The signature. Two functions that the same calls fit have the same."""
