@@ -37,6 +37,7 @@ SHRUNK = {
         "warmup_steps": 1,
         "per_device_train_batch_size": 4,
     },
+    "prior": {"min_rows": 2},
     "eval": {"max_new_tokens": 24},
     # After three steps few answers end within so many tokens, and the router's may have more: they cannot agree.
     "export": {"max_new_tokens": 24, "queries": 2, "agreement": 0.0, "accuracy_loss": 1.0, "systems_every": 100},

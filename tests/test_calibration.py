@@ -17,10 +17,10 @@ def test_over_confident_answers_are_brought_down_to_how_often_they_are_right():
     truth = [chance.random() for _ in range(4000)]
     # A model that says the logit three times too large, and 1 too high.
     said = [1 / (1 + math.exp(-(3 * math.log(p / (1 - p)) + 1))) for p in truth]
-    found = fit([Evidence(over) for over in said], [chance.random() < p for p in truth])
+    found = fit([Evidence(over, 1.0) for over in said], [chance.random() < p for p in truth])
     for p, over in zip(truth, said, strict=True):
         if 1e-6 < over < 1 - 1e-6:
-            assert found.apply(Evidence(over)) == pytest.approx(p, abs=0.04)
+            assert found.apply(Evidence(over, 1.0)) == pytest.approx(p, abs=0.04)
 
 
 def test_a_prior_that_tells_right_from_wrong_moves_the_probability_and_one_that_does_not_leaves_it():
@@ -31,7 +31,7 @@ def test_a_prior_that_tells_right_from_wrong_moves_the_probability_and_one_that_
     assert found.apply(Evidence(0.8, 0.1)) == pytest.approx(0.1, abs=0.03)
     # One that was never seen weighs no less than the least that is told from none.
     assert 0 < found.apply(Evidence(0.8, 0.0)) < 0.01
-    blind = fit(evidence, [chance.random() < one.confidence for one in evidence])
+    blind = fit(evidence, [chance.random() < one.model for one in evidence])
     assert blind.apply(Evidence(0.8, 0.9)) == pytest.approx(blind.apply(Evidence(0.8, 0.1)), abs=0.05)
 
 
@@ -50,7 +50,7 @@ def test_the_surer_answer_stays_the_surer(slope, prior_slope, intercept, one, ot
 
 @pytest.mark.parametrize("right", [True, False])
 def test_answers_that_are_all_right_or_all_wrong_have_a_calibration(right):
-    found = fit([Evidence(0.9, 0.8), Evidence(0.99), Evidence(0.5, 0.0)], [right] * 3)
+    found = fit([Evidence(0.9, 0.8), Evidence(0.99, 1.0), Evidence(0.5, 0.0)], [right] * 3)
     assert all(math.isfinite(value) for value in (found.slope, found.prior_slope, found.intercept))
     assert (found.apply(Evidence(0.9, 0.8)) > 0.5) == right
 

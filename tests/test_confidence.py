@@ -6,7 +6,7 @@ from toolforge.calibration import Calibration, Evidence
 from toolforge.confidence import ConfidenceParams, risk_coverage, scores
 
 PARAMS = ConfidenceParams(precision=0.99, thresholds=[0.5, 0.85, 1.0])
-EVIDENCE, CORRECT = [Evidence(p) for p in (0.9, 0.8, 0.6, 0.1)], [True, True, False, False]
+EVIDENCE, CORRECT = [Evidence(p, 1.0) for p in (0.9, 0.8, 0.6, 0.1)], [True, True, False, False]
 
 
 def test_scores_are_those_worked_by_hand():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from llama_cpp import llama_cpp
 
-from few_shot import GGUF, ROOT, SETTINGS
+from few_shot import GGUF, PRIOR, ROOT, SETTINGS
 from labels import matchers
 from toolforge.decoding import Answer, Decoder
 from toolforge.errors import InputError
@@ -79,7 +79,9 @@ def exact(catalogue_of_the_project, tmp_path_factory):
     params = llama_cpp.llama_model_quantize_default_params()
     params.ftype, params.allow_requantize = llama_cpp.LLAMA_FTYPE_MOSTLY_F16, True
     assert not llama_cpp.llama_model_quantize(os.fsencode(GGUF), os.fsencode(gguf), ctypes.byref(params))
-    return Decoder(gguf, catalogue_of_the_project, SETTINGS.before, SETTINGS.after, SETTINGS.stop, SETTINGS.copied)
+    # The prior is right for some of the queries, and wrong for the rest.
+    texts = (SETTINGS.before, SETTINGS.after, SETTINGS.stop, SETTINGS.copied)
+    return Decoder(gguf, catalogue_of_the_project, *texts, prior=PRIOR)
 
 
 def one_by_one(decoder, query):

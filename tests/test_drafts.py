@@ -2,6 +2,7 @@ import pytest
 
 from few_shot import PRIOR
 from toolforge.drafts import Drafts
+from toolforge.prior import Prior
 
 HEAD = '[{"name": "weather", "arguments": {"location":'
 UNITS = '[{"name": "unit_converter", "arguments": {"value":'
@@ -52,13 +53,15 @@ def test_the_guess_is_the_querys_words_and_the_shortest_way_on(catalogue, text, 
 
 def test_the_beginning_that_the_querys_words_suggest_is_drafted_as_far_as_it_is_likely(catalogue):
     drafts = Drafts(catalogue, PRIOR)
+    assert drafts.after("", "weather in Oslo") == PRIOR.beginnings[1]
     assert drafts.after("[", "weather in Oslo") == PRIOR.beginnings[1][1:]
     assert drafts.after('[{"name": "', "weather in Oslo") == 'weather", "arguments": {"location": "'
     assert drafts.after("[", "hello") == "]"
+    # Once the model calls a tool, the beginnings with calls are left.
+    assert drafts.after('[{"', "hello") == PRIOR.beginnings[1][3:]
     # What the model has begun otherwise goes on by the schemas.
     assert drafts.after('[{"name": "web_', "weather in Oslo") == 'search"'
     assert drafts.after(HEAD + ' "O', "weather in Oslo") == 'slo"}}]'
-    unsure = PRIOR.model_copy(
-        update={"beginnings": [*PRIOR.beginnings, "[{", "x", "y"], "bias": [0.0] * 5, "weights": {}}
-    )
+    unsure = Prior(beginnings=["[]", "[{", "[x", "[y"], bias=[0.0] * 4, weights={})
+    assert Drafts(catalogue, unsure).after("", "weather in Oslo") == ""
     assert Drafts(catalogue, unsure).after("[", "weather in Oslo") == '{"'

@@ -1,6 +1,6 @@
 import json
 import os
-from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -66,11 +66,11 @@ def test_a_missing_file_and_bytes_that_are_no_text_are_said(tmp_path):
 
 
 def test_a_pipe_is_read_as_a_file_is_and_a_folder_is_none(tmp_path):
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
-    with ThreadPoolExecutor() as pool:
-        pool.submit(pipe.write_text, line(EXAMPLE))
-        assert read_rows(pipe, Example) == [EXAMPLE]
+    read, write = os.pipe()
+    os.write(write, line(EXAMPLE).encode())
+    os.close(write)
+    assert read_rows(Path(f"/dev/fd/{read}"), Example) == [EXAMPLE]
+    os.close(read)
     with pytest.raises(InputError, match="no such file"):
         read_rows(tmp_path, Example)
 

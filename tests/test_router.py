@@ -100,7 +100,10 @@ def test_a_word_that_reads_as_no_number_is_a_word(catalogue, word):
 def test_a_folder_that_is_no_router_is_said(folder, tmp_path):
     with pytest.raises(InputError, match=r"no exported router \(.*router.json is missing\); run dvc repro export"):
         Router.load(tmp_path)
-    for name, missing in ((SETTINGS_FILE, "tools.json: no such file"), (TOOLS, "prior.json: no prior; run dvc repro")):
+    for name, missing in (
+        (SETTINGS_FILE, "tools.json: no such file"),
+        (TOOLS, "prior.json: no such file; dvc repro makes it"),
+    ):
         (tmp_path / name).write_bytes((folder / name).read_bytes())
         with pytest.raises(InputError, match=missing):
             Router.load(tmp_path)

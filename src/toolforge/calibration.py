@@ -15,8 +15,8 @@ _LEAST = 1e-4
 class Evidence(NamedTuple):
     """The model's probability of its answer, and the prior's of how that answer begins, both 0 to 1."""
 
-    confidence: float
-    prior: float = 1.0
+    model: float
+    prior: float
 
 
 class Calibration(Row):
@@ -35,7 +35,7 @@ class Calibration(Row):
 
 
 def _features(evidence: Evidence) -> tuple[float, float]:
-    clipped = min(max(evidence.confidence, _CLOSEST), 1 - _CLOSEST)
+    clipped = min(max(evidence.model, _CLOSEST), 1 - _CLOSEST)
     return math.log(clipped / (1 - clipped)), math.log(max(evidence.prior, _LEAST))
 
 

@@ -33,7 +33,7 @@ def scores(
     probabilities = [fitted.apply(one) for one in evidence]
     return {
         "ece": round(calibration.expected_error(probabilities, correct), 4),
-        "ece_uncalibrated": round(calibration.expected_error([one.confidence for one in evidence], correct), 4),
+        "ece_uncalibrated": round(calibration.expected_error([one.model for one in evidence], correct), 4),
         "brier": round(float(brier_score_loss(correct, probabilities)), 4),
         "precision_asked": params.precision,
         "threshold": threshold,

@@ -13,7 +13,7 @@ _VALUE = re.compile(r'"(?P<key>[^"]+)":(?P<opening> "?)?(?P<begun>[^"]*)(?P<clos
 
 # The characters that are copied before the model has taken any.
 FAR = 30
-# The probability from which a beginning is drafted: a wrong token costs a seventh of the run that a right one may save.
+# The probability from which a beginning is drafted: of val's answers, 0.3 and 0.5 save as much time.
 LIKELY = 0.3
 
 
@@ -21,7 +21,7 @@ class Drafts:
     """How the prior says that an answer begins, and then the shortest way on that the schemas leave, with the query's own words for values."""
 
     def __init__(self, catalogue: Catalogue, prior: Prior | None = None) -> None:
-        """Note how each argument's value is opened, what it may be, and what follows it where no optional argument does."""
+        """Without a prior nothing is guessed before the model has begun. Note how each argument's value is opened, what it may be, and what follows it where no optional argument does."""
         self._prior, self._names = prior, list[str]()
         self._ways: dict[tuple[str, str], tuple[str, str, list[str]]] = {}
         for function in (schema["function"] for schema in catalogue.schemas):
@@ -42,10 +42,9 @@ class Drafts:
 
     def after(self, text: str, query: str) -> str:
         """A text that may follow the answer's `text` so far, empty where there is none."""
-        if self._prior:
-            beginning, probability = self._prior.likeliest(query)
-            if probability >= LIKELY and beginning.startswith(text) and beginning != text:
-                return beginning[len(text) :]
+        likeliest = self._prior.likeliest(query, text) if self._prior else None
+        if likeliest and likeliest[1] >= LIKELY:
+            return likeliest[0][len(text) :]
         if text == "[":
             return '{"'
         if text.endswith("}}"):
@@ -72,15 +71,16 @@ def _rest(begun: str, choices: list[str], after: str) -> str:
 
 
 def _copy(begun: str, query: str, after: str) -> str:
-    """How the query goes on behind the value's letters so far, up to a mark that ends a part of a sentence."""
+    """How the query goes on behind the value's letters so far, up to a mark that ends a part of a sentence. Where the query does not hold them all: how the
+    word or number that they end in goes on, without thousands commas.
+    """
     # Eight marks at most: without a bound the search is quadratic in a query of nothing but marks.
     words = rf"(?<!\w){re.escape(begun)}(.*?)(?=[^\w\s]{{1,8}}(?:\s|$)|$)"
     copied = re.search(words, query, re.IGNORECASE | re.DOTALL)
-    if not copied:
-        # What the query does not hold as a whole may still end in one of its words: an expression's next number.
-        last = re.split(r"[\s(]", begun)[-1]
-        word = last and re.search(rf"(?<!\w){re.escape(last)}(\w*(?:[.,]\d+)*)", query, re.IGNORECASE)
-        return word[1].replace(",", "") if word else ""
-    # The more of it the model has copied, the further it may go on.
-    far = FAR + 2 * len(begun)
-    return copied[1] + after if len(copied[1]) <= far else copied[1][:far]
+    if copied:
+        # The more of it the model has copied, the further it may go on.
+        far = FAR + 2 * len(begun)
+        return copied[1] + after if len(copied[1]) <= far else copied[1][:far]
+    last = re.split(r"[\s(]", begun)[-1]
+    word = re.search(rf"(?<!\w){re.escape(last)}(\w*(?:[.,]\d+)*)", query, re.IGNORECASE) if last else None
+    return word[1].replace(",", "") if word else ""

@@ -28,8 +28,8 @@ from toolforge.records import first_fault
 from toolforge.router import Routing
 from toolforge.tools import Catalogue
 
-# The characters up to which a tool's references are read: those of a whole body to one long definition would be its square.
-DEFINITIONS = 20_000
+# The characters, references times the longest definition, that a tool's references may come to: a body can be its square.
+DEFINITIONS = 2000
 # The content where nothing is called. Agent frameworks take an empty answer for a fault and ask again.
 NO_CALL = "No tool is called."
 

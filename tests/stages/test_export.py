@@ -2,8 +2,8 @@
 
 import pytest
 
-from few_shot import save_few_shot
-from toolforge.calibration import Evidence, fit
+from few_shot import PRIOR, save_few_shot
+from toolforge.calibration import Evidence, expected_error, fit
 from toolforge.errors import InputError
 from toolforge.prompt import PromptParams
 from toolforge.records import Example, ToolCall
@@ -34,7 +34,9 @@ def weather(place):
 # 200 queries: the trained model is wrong on the last 20, and as unsure of them as the exported one is.
 GOLD = [weather(f"city {n}") for n in range(200)]
 TRAINED = [*GOLD[:180], *[[]] * 20]
-EVIDENCE = [Evidence(p, p) for p in [*(0.9 + n / 2000 for n in range(180)), *(0.3 + n / 100 for n in range(20))]]
+EVIDENCE = [
+    Evidence(p, 1 - p / 4) for p in [*(0.9 + n / 2000 for n in range(180)), *(0.3 + n / 100 for n in range(20))]
+]
 
 
 def test_the_figures_are_those_of_the_answers():
@@ -52,6 +54,9 @@ def test_the_figures_are_those_of_the_answers():
     assert sure["threshold"] == pytest.approx(found.apply(EVIDENCE[-1]))
     assert sure["coverage"] == 0.905
     assert 0 <= sure["ece"] < 0.05
+    assert sure["ece_uncalibrated"] == round(
+        expected_error([one.model for one in EVIDENCE], [True] * 180 + [False] * 20), 4
+    )
 
 
 @pytest.mark.parametrize("form", ["merged", "exported"])
@@ -84,10 +89,11 @@ def test_answers_that_are_never_sure_enough_have_no_threshold():
 @pytest.mark.slow
 def test_a_query_that_the_router_refuses_counts_as_wrong_and_does_not_stop_the_stage(tmp_path):
     asked = Router.load(save_few_shot(tmp_path))
-    assert routed(asked, "rain " * 2000) == (None, 0.0)
-    calls, confidence = routed(asked, "weather in Rome")
+    assert routed(asked, PRIOR, "rain " * 2000) == (None, Evidence(0.0, 0.0))
+    calls, evidence = routed(asked, PRIOR, "weather in Rome")
     assert calls == weather("Rome")
-    assert confidence > 0
+    assert 0 < evidence.model < 1
+    assert evidence.prior == PRIOR.likeliest("weather in Rome", "[")[1] > 0.8
 
 
 def test_the_card_shows_the_shortest_queries_that_are_rightly_answered():

@@ -122,12 +122,12 @@ def main() -> None:
     model = student.load_student(paths.adapter)
     grammar = answering.grammar_of(model, load_params("decoding", DecodingParams).copied)
     classes = model.catalogue.classes
-    prior, calibrated = None, None
+    prior = load_prior(paths.prior) if paths.prior else None
+    calibrated = None
     predicted = paths.predictions or paths.out
-    if paths.val:
+    if paths.val and prior:
         val = evaluate(model, grammar, load_questions(paths.val), params)
         write_jsonl(predicted / "val_predictions.jsonl", val)
-        prior = load_prior(paths.prior)
         calibrated = calibration.fit_with_threshold(evidence(val, prior), scoring.corrects(val), sure.precision)
     results, curve = {}, []
     for prefix, questions in files.items():
@@ -135,9 +135,9 @@ def main() -> None:
         write_jsonl(predicted / f"{prefix}predictions.jsonl", predictions)
         results[f"{prefix}test"] = score(questions, predictions, classes)
         if prior and calibrated and any(row.calls is not None for row in predictions):
-            own, right = evidence(predictions, prior), scoring.corrects(predictions)
-            results[f"{prefix}test"]["confidence"] = confidence.scores(own, right, *calibrated, sure)
-            probabilities = [calibrated[0].apply(one) for one in own]
+            speaking, right = evidence(predictions, prior), scoring.corrects(predictions)
+            results[f"{prefix}test"]["confidence"] = confidence.scores(speaking, right, *calibrated, sure)
+            probabilities = [calibrated[0].apply(one) for one in speaking]
             curve += [(f"{prefix}test", *point) for point in confidence.risk_coverage(probabilities, right)]
         if not prefix:
             confusion = pd.DataFrame(scoring.confusion(predictions), columns=["actual", "predicted"])

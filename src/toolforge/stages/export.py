@@ -23,7 +23,7 @@ from toolforge.grammar import Grammar
 from toolforge.merging import load_merged, merge
 from toolforge.params import Params, load_params
 from toolforge.parity import Answers
-from toolforge.prior import load_prior
+from toolforge.prior import Prior, load_prior
 from toolforge.prompt import QUERY, parse, render
 from toolforge.prompt import answer as written
 from toolforge.quantizing import Quantization, convert, quantize
@@ -84,7 +84,7 @@ def export(
         },
         "calibration": {
             "ece": round(calibration.expected_error(calibration.cross_fitted(evidence, correct), correct), 4),
-            "ece_uncalibrated": round(calibration.expected_error([one.confidence for one in evidence], correct), 4),
+            "ece_uncalibrated": round(calibration.expected_error([one.model for one in evidence], correct), 4),
             "precision": precision,
             "threshold": threshold,
             "coverage": round(sum(sure) / len(gold), 4),
@@ -115,13 +115,15 @@ def answer(model: Student, grammar: Grammar, examples: Sequence[Example], params
     return [one if one is not None and not model.catalogue.fault(one) else None for one in calls]
 
 
-def routed(asked: Router, query: str) -> tuple[Sequence[ToolCall] | None, float]:
-    """The exported router's calls and their confidence; None and 0 for a query that it refuses, as where a model that was hardly trained ends no answer."""
+def routed(asked: Router, prior: Prior, query: str) -> tuple[Sequence[ToolCall] | None, Evidence]:
+    """The calls of an exported router that is not calibrated yet, and what speaks for them; None, and nothing, for a query that it refuses, as where a
+    model that was hardly trained ends no answer.
+    """
     try:
         routing = asked.route(query)
     except InputError:
-        return None, 0.0
-    return routing.calls, routing.confidence
+        return None, Evidence(0.0, 0.0)
+    return routing.calls, Evidence(routing.confidence, prior.probability(query, written(routing.calls)))
 
 
 def prompt(trained: Student, query: str, system: str | None = None) -> str:
@@ -214,12 +216,9 @@ def main() -> None:
             quantize(whole, gguf, params.quantization)
         router.save(trial, gguf, trained.catalogue, prior, settings)
         asked = Router.load(trial)
-        routings = [routed(asked, example.query) for example in tqdm(val, desc="answering", unit="query")]
+        routings = [routed(asked, prior, example.query) for example in tqdm(val, desc="answering", unit="query")]
         answers["exported"] = [calls for calls, _ in routings]
-        evidence = [
-            Evidence(confidence, prior.probability(example.query, written(calls or ())))
-            for example, (calls, confidence) in zip(val, routings, strict=True)
-        ]
+        evidence = [one for _, one in routings]
         found, figures = export(gold, answers, evidence, params, precision)
         figures |= {
             "systems": systems,

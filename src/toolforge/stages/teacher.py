@@ -134,7 +134,11 @@ def _request(paths: Paths, params: TeacherParams, catalogue: Catalogue) -> Reque
 
 
 def _queries(path: Path) -> Iterator[Query]:
-    """The queries, a line at a time: a hundred thousand of them take no more memory than a thousand."""
+    """The queries, a line at a time: a hundred thousand of them take no more memory than a thousand. Raises InputError for a pipe, which could not be
+    read again.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
     return (query for _, query in read_jsonl(path, Query))
 
 
