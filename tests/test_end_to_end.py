@@ -116,7 +116,7 @@ def test_the_notebook_runs_from_a_clone_to_a_router(clone, tmp_path, monkeypatch
     assert "verdict" in printed and "router: models/router" in printed
     assert "[tiny]" in printed and "[wide]" in printed
     names = zipfile.ZipFile(tmp_path / "toolforge" / "router.zip").namelist()
-    assert {"model.gguf", "tools.json", "router.json"} <= set(names)
+    assert {"model.gguf", "tools.json", "prior.json", "router.json"} <= set(names)
     config = json.loads((tmp_path / "toolforge" / "models" / "adapter" / "adapter_config.json").read_text())
     assert config["r"] == 16
 
@@ -125,7 +125,7 @@ def assert_exported(clone):
     """The router's folder is whole, and what it answers keeps to the catalogue."""
     router = clone / "models" / "router"
     assert {path.name for path in router.iterdir()} == {
-        "MODEL_CARD.md", "Modelfile", "README.md", "model.gguf", "router.json", "tools.json",
+        "MODEL_CARD.md", "Modelfile", "README.md", "model.gguf", "prior.json", "router.json", "tools.json",
     }  # fmt: skip
     figures = json.loads((clone / "metrics" / "export.json").read_text())
     assert figures["accuracy"]["exported"]["n"] == figures["n"]

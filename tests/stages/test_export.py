@@ -93,7 +93,7 @@ def test_a_query_that_the_router_refuses_counts_as_wrong_and_does_not_stop_the_s
     calls, evidence = routed(asked, PRIOR, "weather in Rome")
     assert calls == weather("Rome")
     assert 0 < evidence.model < 1
-    assert evidence.prior == PRIOR.likeliest("weather in Rome", "[")[1] > 0.8
+    assert evidence.prior == PRIOR.probability("weather in Rome", PRIOR.beginnings[1]) > 0.8
 
 
 def test_the_card_shows_the_shortest_queries_that_are_rightly_answered():
