@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from toolforge.calibration import Calibration, Evidence, cross_fitted, expected_error, fit, threshold
+from toolforge.calibration import Calibration, cross_fitted, expected_error, fit, threshold
 
 PROBABILITIES = st.floats(0, 1)
 
@@ -17,51 +17,38 @@ def test_over_confident_answers_are_brought_down_to_how_often_they_are_right():
     truth = [chance.random() for _ in range(4000)]
     # A model that says the logit three times too large, and 1 too high.
     said = [1 / (1 + math.exp(-(3 * math.log(p / (1 - p)) + 1))) for p in truth]
-    found = fit([Evidence(over, 1.0) for over in said], [chance.random() < p for p in truth])
+    found = fit(said, [chance.random() < p for p in truth])
     for p, over in zip(truth, said, strict=True):
         if 1e-6 < over < 1 - 1e-6:
-            assert found.apply(Evidence(over, 1.0)) == pytest.approx(p, abs=0.04)
-
-
-def test_a_prior_that_tells_right_from_wrong_moves_the_probability_and_one_that_does_not_leaves_it():
-    chance = random.Random(0)
-    evidence = [Evidence(chance.uniform(0.6, 0.99), chance.choice((0.9, 0.1))) for _ in range(4000)]
-    found = fit(evidence, [chance.random() < one.prior for one in evidence])
-    assert found.apply(Evidence(0.8, 0.9)) == pytest.approx(0.9, abs=0.03)
-    assert found.apply(Evidence(0.8, 0.1)) == pytest.approx(0.1, abs=0.03)
-    # One that was never seen weighs no less than the least that is told from none.
-    assert 0 < found.apply(Evidence(0.8, 0.0)) < 0.01
-    blind = fit(evidence, [chance.random() < one.model for one in evidence])
-    assert blind.apply(Evidence(0.8, 0.9)) == pytest.approx(blind.apply(Evidence(0.8, 0.1)), abs=0.05)
+            assert found.apply(over) == pytest.approx(p, abs=0.04)
 
 
 @given(PROBABILITIES)
 def test_without_a_fit_nothing_changes(probability):
-    assert Calibration().apply(Evidence(probability, 0.5)) == pytest.approx(probability, abs=2e-7)
+    assert Calibration().apply(probability) == pytest.approx(probability, abs=2e-7)
 
 
-@given(st.floats(0, 5), st.floats(0, 5), st.floats(-5, 5), PROBABILITIES, PROBABILITIES, PROBABILITIES)
-def test_the_surer_answer_stays_the_surer(slope, prior_slope, intercept, one, other, third):
-    calibration = Calibration(slope=slope, prior_slope=prior_slope, intercept=intercept)
-    for make in (lambda p: Evidence(p, third), lambda p: Evidence(third, p)):
-        low, high = (calibration.apply(make(p)) for p in sorted((one, other)))
-        assert 0 <= low <= high <= 1
+@given(st.floats(0, 5), st.floats(-5, 5), PROBABILITIES, PROBABILITIES)
+def test_the_surer_answer_stays_the_surer(slope, intercept, one, other):
+    calibration = Calibration(slope=slope, intercept=intercept)
+    low, high = sorted((calibration.apply(one), calibration.apply(other)))
+    assert 0 <= low <= high <= 1
+    assert (calibration.apply(min(one, other)), calibration.apply(max(one, other))) == (low, high)
 
 
 @pytest.mark.parametrize("right", [True, False])
 def test_answers_that_are_all_right_or_all_wrong_have_a_calibration(right):
-    found = fit([Evidence(0.9, 0.8), Evidence(0.99, 1.0), Evidence(0.5, 0.0)], [right] * 3)
-    assert all(math.isfinite(value) for value in (found.slope, found.prior_slope, found.intercept))
-    assert (found.apply(Evidence(0.9, 0.8)) > 0.5) == right
+    found = fit([0.9, 0.99, 0.5], [right] * 3)
+    assert all(math.isfinite(value) for value in (found.slope, found.intercept))
+    assert (found.apply(0.9) > 0.5) == right
 
 
 def test_each_answers_cross_fitted_probability_is_of_a_calibration_that_did_not_see_it():
-    evidence = [Evidence(p, 1 - p / 2) for p in (0.6, 0.7, 0.8, 0.9, 0.95, 0.99)]
-    correct = [False, True, False, True, True, True]
-    found = cross_fitted(evidence, correct, folds=3)
+    confidences, correct = [0.6, 0.7, 0.8, 0.9, 0.95, 0.99], [False, True, False, True, True, True]
+    found = cross_fitted(confidences, correct, folds=3)
     for n in range(6):
         others = [m for m in range(6) if m % 3 != n % 3]
-        expected = fit([evidence[m] for m in others], [correct[m] for m in others]).apply(evidence[n])
+        expected = fit([confidences[m] for m in others], [correct[m] for m in others]).apply(confidences[n])
         assert found[n] == pytest.approx(expected)
 
 

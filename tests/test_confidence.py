@@ -2,15 +2,15 @@
 
 import pytest
 
-from toolforge.calibration import Calibration, Evidence
+from toolforge.calibration import Calibration
 from toolforge.confidence import ConfidenceParams, risk_coverage, scores
 
 PARAMS = ConfidenceParams(precision=0.99, thresholds=[0.5, 0.85, 1.0])
-EVIDENCE, CORRECT = [Evidence(p, 1.0) for p in (0.9, 0.8, 0.6, 0.1)], [True, True, False, False]
+CONFIDENCES, CORRECT = [0.9, 0.8, 0.6, 0.1], [True, True, False, False]
 
 
 def test_scores_are_those_worked_by_hand():
-    found = scores(EVIDENCE, CORRECT, Calibration(), 0.8, PARAMS)
+    found = scores(CONFIDENCES, CORRECT, Calibration(), 0.8, PARAMS)
     # 0.1^2, 0.2^2, 0.6^2 and 0.1^2, in four.
     assert found["brier"] == pytest.approx(0.105)
     # Each answer has a bin of its own: the same distances, 0.1, 0.2, 0.6 and 0.1, in four.
@@ -31,13 +31,13 @@ def test_scores_are_those_worked_by_hand():
 
 
 def test_a_calibration_of_others_is_applied_to_what_thresholds_and_scores_see():
-    found = scores(EVIDENCE, CORRECT, Calibration(slope=0.0, intercept=0.0), 0.5, PARAMS)
+    found = scores(CONFIDENCES, CORRECT, Calibration(slope=0.0, intercept=0.0), 0.5, PARAMS)
     assert (found["ece"], found["brier"], found["at_threshold"]["coverage"]) == (0.0, 0.25, 1.0)
     assert found["ece_uncalibrated"] == pytest.approx(0.25)
 
 
 def test_no_threshold_keeps_nothing_to_be_precise_about():
-    assert scores(EVIDENCE, CORRECT, Calibration(), None, PARAMS)["at_threshold"] is None
+    assert scores(CONFIDENCES, CORRECT, Calibration(), None, PARAMS)["at_threshold"] is None
 
 
 def test_the_risk_of_the_surest_comes_first_and_equal_confidences_stand_together():

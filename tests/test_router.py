@@ -6,9 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import toolforge
-from few_shot import PRIOR, ROOT, SETTINGS, save_few_shot
+from few_shot import ROOT, SETTINGS, save_few_shot
 from toolforge import Router
-from toolforge.calibration import Calibration, Evidence
 from toolforge.decoding import Answer
 from toolforge.errors import InputError
 from toolforge.router import PRIOR as PRIOR_FILE
@@ -46,18 +45,12 @@ def test_a_folder_that_was_saved_is_loaded_and_routes(router, catalogue):
 
 
 def test_the_confidence_is_calibrated_and_held_against_the_threshold_that_is_asked_for(catalogue):
-    router = Router(Says("[]", 0.5), catalogue, PRIOR, SETTINGS)
-    sure = SETTINGS.calibration.apply(Evidence(0.5, PRIOR.probability("hi", "[]")))
+    router = Router(Says("[]", 0.5), catalogue, SETTINGS)
+    sure = SETTINGS.calibration.apply(0.5)
     routing = router.route("hi")
     assert (routing.calls, routing.confidence, routing.escalate) == ([], sure, False)
     assert router.route("hi", threshold=sure + 0.01).escalate
     assert not router.route("hi", threshold=sure).escalate
-
-
-def test_an_answer_that_the_querys_words_suggest_is_the_surer(catalogue):
-    settings = SETTINGS.model_copy(update={"calibration": Calibration(prior_slope=1.0)})
-    router = Router(Says("[]", 0.5), catalogue, PRIOR, settings)
-    assert router.route("hi").confidence > 2 * router.route("weather").confidence
 
 
 @pytest.mark.parametrize(
@@ -86,14 +79,14 @@ def test_a_query_that_cannot_be_answered_is_said_without_its_text(router, query,
 )
 def test_what_the_grammar_let_through_is_caught_and_not_repeated(catalogue, text):
     with pytest.raises(InputError) as error:
-        Router(Says(text), catalogue, PRIOR, SETTINGS).route("hi")
+        Router(Says(text), catalogue, SETTINGS).route("hi")
     assert str(error.value) == "the answer to this query breaks the catalogue"
 
 
 @pytest.mark.parametrize("word", ["Infinity", "-Infinity", "NaN"])
 def test_a_word_that_reads_as_no_number_is_a_word(catalogue, word):
     said = f'[{{"name": "wikipedia", "arguments": {{"query": "Avengers: {word} War"}}}}]'
-    (call,) = Router(Says(said), catalogue, PRIOR, SETTINGS).route("hi").calls
+    (call,) = Router(Says(said), catalogue, SETTINGS).route("hi").calls
     assert call.arguments == {"query": f"Avengers: {word} War"}
 
 

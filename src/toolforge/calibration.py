@@ -1,45 +1,31 @@
-"""From what speaks for an answer to the probability that it is right."""
+"""From the probability that a model gives its answer to the probability that the answer is right."""
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from toolforge.records import Row
 
 # The furthest from 0 and 1 that a probability is told from certainty: float32's own precision.
 _CLOSEST = 1e-7
-# The least probability of a prior that is told from none: a beginning that its words do not suggest at all.
-_LEAST = 1e-4
-
-
-class Evidence(NamedTuple):
-    """The model's probability of its answer, and the prior's of how that answer begins, both 0 to 1."""
-
-    model: float
-    prior: float
 
 
 class Calibration(Row):
-    """Platt scaling of the logit of the model's probability, with the logarithm of the prior's beside it. As it is made without arguments it
-    gives the model's own.
-    """
+    """Platt scaling of a probability's logit. As it is made without arguments it changes nothing."""
 
     slope: float = 1.0
-    prior_slope: float = 0.0
     intercept: float = 0.0
 
-    def apply(self, evidence: Evidence) -> float:
+    def apply(self, confidence: float) -> float:
         """The calibrated probability, 0 to 1."""
-        logit, prior = _features(evidence)
-        return 1 / (1 + math.exp(-(self.slope * logit + self.prior_slope * prior + self.intercept)))
+        return 1 / (1 + math.exp(-(self.slope * _logit(confidence) + self.intercept)))
 
 
-def _features(evidence: Evidence) -> tuple[float, float]:
-    clipped = min(max(evidence.model, _CLOSEST), 1 - _CLOSEST)
-    return math.log(clipped / (1 - clipped)), math.log(max(evidence.prior, _LEAST))
+def _logit(probability: float) -> float:
+    clipped = min(max(probability, _CLOSEST), 1 - _CLOSEST)
+    return math.log(clipped / (1 - clipped))
 
 
-def fit(evidence: Sequence[Evidence], correct: Sequence[bool]) -> Calibration:
+def fit(confidences: Sequence[float], correct: Sequence[bool]) -> Calibration:
     """The calibration of the highest likelihood, with Platt's smoothed targets (Platt 1999, "Probabilistic outputs for
     support vector machines", eq. 14), so that answers that are all right, or all wrong, have one too. Requires at least one answer.
     """
@@ -50,34 +36,33 @@ def fit(evidence: Sequence[Evidence], correct: Sequence[bool]) -> Calibration:
     high, low = (right + 1) / (right + 2), 1 / (len(correct) - right + 2)
     targets = [high if is_right else low for is_right in correct]
     # A target between 0 and 1 is the same row said twice, right with its weight and wrong with the rest.
-    features = [_features(one) for one in evidence] * 2
+    logits = [[_logit(confidence)] for confidence in confidences] * 2
     labels = [1] * len(targets) + [0] * len(targets)
     weights = [*targets, *(1 - target for target in targets)]
-    model = LogisticRegression(C=math.inf).fit(features, labels, sample_weight=weights)
-    slope, prior_slope = (float(value) for value in model.coef_[0])
-    return Calibration(slope=slope, prior_slope=prior_slope, intercept=float(model.intercept_[0]))
+    model = LogisticRegression(C=math.inf).fit(logits, labels, sample_weight=weights)
+    return Calibration(slope=float(model.coef_[0, 0]), intercept=float(model.intercept_[0]))
 
 
 def fit_with_threshold(
-    evidence: Sequence[Evidence], correct: Sequence[bool], precision: float
+    confidences: Sequence[float], correct: Sequence[bool], precision: float
 ) -> tuple[Calibration, float | None]:
     """The calibration, and the calibrated probability from which on at least a share of `precision` of these answers is right."""
-    found = fit(evidence, correct)
-    return found, threshold([found.apply(one) for one in evidence], correct, precision)
+    found = fit(confidences, correct)
+    return found, threshold([found.apply(confidence) for confidence in confidences], correct, precision)
 
 
-def cross_fitted(evidence: Sequence[Evidence], correct: Sequence[bool], folds: int = 10) -> list[float]:
+def cross_fitted(confidences: Sequence[float], correct: Sequence[bool], folds: int = 10) -> list[float]:
     """The calibrated probability of each answer, by a calibration that was fitted on the other folds: every `folds`-th answer is one.
 
     Requires two answers or more.
     """
-    rows = range(len(evidence))
-    found = [0.0] * len(evidence)
-    for fold in range(min(folds, len(evidence))):
+    rows = range(len(confidences))
+    found = [0.0] * len(confidences)
+    for fold in range(min(folds, len(confidences))):
         others = [n for n in rows if n % folds != fold]
-        calibration = fit([evidence[n] for n in others], [correct[n] for n in others])
+        calibration = fit([confidences[n] for n in others], [correct[n] for n in others])
         for n in rows[fold::folds]:
-            found[n] = calibration.apply(evidence[n])
+            found[n] = calibration.apply(confidences[n])
     return found
 
 

@@ -7,7 +7,7 @@ from pydantic import Field
 from sklearn.metrics import brier_score_loss
 
 from toolforge import calibration
-from toolforge.calibration import Calibration, Evidence
+from toolforge.calibration import Calibration
 from toolforge.params import Params
 from toolforge.scoring import share
 
@@ -20,7 +20,7 @@ class ConfidenceParams(Params):
 
 
 def scores(
-    evidence: Sequence[Evidence],
+    confidences: Sequence[float],
     correct: Sequence[bool],
     fitted: Calibration,
     threshold: float | None,
@@ -30,10 +30,10 @@ def scores(
 
     The Brier score is the mean squared distance of the probability from what happened, 1 or 0 (Brier 1950). Requires one answer or more.
     """
-    probabilities = [fitted.apply(one) for one in evidence]
+    probabilities = [fitted.apply(confidence) for confidence in confidences]
     return {
         "ece": round(calibration.expected_error(probabilities, correct), 4),
-        "ece_uncalibrated": round(calibration.expected_error([one.model for one in evidence], correct), 4),
+        "ece_uncalibrated": round(calibration.expected_error(confidences, correct), 4),
         "brier": round(float(brier_score_loss(correct, probabilities)), 4),
         "precision_asked": params.precision,
         "threshold": threshold,

@@ -56,8 +56,8 @@ class Decoder:
         prior: Prior | None = None,
     ) -> None:
         """`before` and `after` are the prompt's texts around the query, `stop` the token that ends an answer, `copied` the
-        arguments, as `tool.argument`, that are parts of the query, `opening` the white space that an answer begins with; `prior` drafts how it goes on, where there is one. Raises InputError for a file that llama.cpp cannot
-        load, for a catalogue whose schemas no grammar can hold and for an argument that cannot be copied.
+        arguments, as `tool.argument`, that are parts of the query, `opening` the white space that an answer begins with; `prior`
+        drafts how it goes on, where there is one. Raises InputError for a file that llama.cpp cannot load, for a catalogue whose schemas no grammar can hold and for an argument that cannot be copied.
         """
         if not gguf.is_file():
             raise InputError(f"{gguf}: no such file")

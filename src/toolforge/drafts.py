@@ -18,10 +18,14 @@ LIKELY = 0.3
 
 
 class Drafts:
-    """How the prior says that an answer begins, and then the shortest way on that the schemas leave, with the query's own words for values."""
+    """How the prior says that an answer begins, and then the shortest way on that the schemas leave, with the query's own words for
+    values.
+    """
 
     def __init__(self, catalogue: Catalogue, prior: Prior | None = None) -> None:
-        """Without a prior nothing is guessed before the model has begun. Note how each argument's value is opened, what it may be, and what follows it where no optional argument does."""
+        """Note how each argument's value is opened, what it may be, and what follows it where no optional argument does. Without a
+        prior nothing is guessed before the model has begun.
+        """
         self._prior, self._names = prior, list[str]()
         self._ways: dict[tuple[str, str], tuple[str, str, list[str]]] = {}
         for function in (schema["function"] for schema in catalogue.schemas):

@@ -1,6 +1,6 @@
 """How an answer probably begins, by the query's words alone: a linear classifier that is fitted on the train rows in seconds.
 
-It drafts for the router, and is the second opinion in the router's confidence.
+The router drafts with it.
 """
 
 import json
@@ -53,13 +53,6 @@ class Prior(Row):
         probabilities = self._probabilities(query)
         best = max(going_on, key=probabilities.__getitem__)
         return self.beginnings[best], probabilities[best] / sum(probabilities[n] for n in starts)
-
-    def probability(self, query: str, answer: str) -> float:
-        """The probability of the way in which an answer begins; 0 for one that no beginning stands for."""
-        fits = [n for n, text in enumerate(self.beginnings) if answer.startswith(text)]
-        # A call of which the schema lists all values begins as one with more arguments does.
-        found = max(fits, key=lambda n: len(self.beginnings[n]), default=None)
-        return 0.0 if found is None else self._probabilities(query)[found]
 
     def _probabilities(self, query: str) -> list[float]:
         rows = [self.weights[word] for word in set(words(query)) if word in self.weights]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from toolforge.calibration import Calibration, Evidence
+from toolforge.calibration import Calibration
 from toolforge.decoding import Decoder
 from toolforge.errors import InputError
 from toolforge.prior import Prior, load_prior
@@ -60,11 +60,10 @@ def save(folder: Path, gguf: Path, catalogue: Catalogue, prior: Prior, settings:
 class Router:
     """A trained router in memory. Any number of threads may ask; they are answered one after the other."""
 
-    def __init__(self, decoder: Decoder, catalogue: Catalogue, prior: Prior, settings: RouterSettings) -> None:
+    def __init__(self, decoder: Decoder, catalogue: Catalogue, settings: RouterSettings) -> None:
         """`load` is the way to one."""
         self.name, self.catalogue, self.threshold = settings.name, catalogue, settings.threshold
-        self._decoder, self._prior, self._calibration = decoder, prior, settings.calibration
-        self._lock = threading.Lock()
+        self._decoder, self._calibration, self._lock = decoder, settings.calibration, threading.Lock()
 
     @classmethod
     def load(cls, folder: Path | str) -> "Router":
@@ -78,7 +77,7 @@ class Router:
             ) from None
         except ValidationError as error:
             raise InputError(f"{folder / SETTINGS}: {first_fault(error)}") from None
-        catalogue, prior = load_tools(folder / TOOLS), load_prior(folder / PRIOR)
+        catalogue = load_tools(folder / TOOLS)
         decoder = Decoder(
             folder / GGUF,
             catalogue,
@@ -87,9 +86,9 @@ class Router:
             settings.stop,
             settings.copied,
             opening=settings.opening,
-            prior=prior,
+            prior=load_prior(folder / PRIOR),
         )
-        return cls(decoder, catalogue, prior, settings)
+        return cls(decoder, catalogue, settings)
 
     def route(self, query: str, threshold: float | None = None) -> Routing:
         """The calls for a query, white space around it dropped. Raises InputError, in one line, for a query that is empty, too long or no
@@ -102,8 +101,7 @@ class Router:
         with self._lock:
             answer = self._decoder.answer(query)
         calls = self._read(answer.text)
-        evidence = Evidence(answer.probability, self._prior.probability(query, answer.text))
-        confidence = self._calibration.apply(evidence)
+        confidence = self._calibration.apply(answer.probability)
         return Routing(
             calls=calls,
             confidence=confidence,

@@ -1,13 +1,10 @@
 """What eval makes of answers, on rows laid out by hand."""
 
-import sys
-
 import pytest
 
-from few_shot import PRIOR
 from toolforge.errors import InputError
 from toolforge.records import Prediction, Question, ToolCall
-from toolforge.stages.eval import evidence, load_questions, main, score
+from toolforge.stages.eval import load_questions, score
 
 
 def weather(*places):
@@ -68,26 +65,6 @@ def test_rows_without_gold_are_only_counted():
 def test_a_slice_that_no_row_is_in_is_left_out():
     assert "by_suite" not in found(ROWS[:2])
     assert "by_unseen_entities" not in found(ROWS[1:2])
-
-
-def test_what_speaks_for_a_prediction_is_its_own_probability_and_that_of_how_it_begins():
-    said = [
-        Prediction(id="a", query="weather", calls=[], predicted=[], answer="[]", confidence=0.5),
-        Prediction(id="b", query="hi", calls=None, predicted=[], answer="[]", confidence=0.25),
-        Prediction(id="c", query="hi", calls=[], predicted=[], answer="[]", confidence=0.75),
-    ]
-    # The row without gold is not scored.
-    one, other = evidence(said, PRIOR)
-    assert (one.model, other.model) == (0.5, 0.75)
-    assert one.prior < 0.3 < 0.7 < other.prior
-
-
-def test_a_calibration_needs_the_prior(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["eval", "models/adapter", "test.jsonl", "out", "--val", "val.jsonl"])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == 2
-    assert capsys.readouterr().err.splitlines()[-1].endswith("error: --val needs --prior")
 
 
 def test_a_file_without_a_row_is_refused(tmp_path):

@@ -9,14 +9,12 @@ import pandas as pd
 from pydantic import Field
 
 from toolforge import answering, calibration, confidence, execute, scoring, student, tracking
-from toolforge.calibration import Evidence
 from toolforge.confidence import ConfidenceParams
 from toolforge.copying import DecodingParams
 from toolforge.device import memory_for
 from toolforge.errors import InputError, run
 from toolforge.grammar import Grammar
 from toolforge.params import Params, load_params
-from toolforge.prior import Prior, load_prior
 from toolforge.prompt import parse
 from toolforge.records import Prediction, Question, class_of, read_jsonl, write_json, write_jsonl, write_text
 from toolforge.student import Student
@@ -82,11 +80,9 @@ SLICES: dict[str, Callable[[Question], str]] = {
 }
 
 
-def evidence(predictions: Sequence[Prediction], prior: Prior) -> list[Evidence]:
-    """What speaks for each prediction that has gold."""
-    return [
-        Evidence(row.confidence, prior.probability(row.query, row.answer)) for _, row in scoring.labelled(predictions)
-    ]
+def confidences(predictions: Sequence[Prediction]) -> list[float]:
+    """The model's own probability of each prediction that has gold."""
+    return [row.confidence for _, row in scoring.labelled(predictions)]
 
 
 def load_questions(path: Path) -> list[Question]:
@@ -107,11 +103,8 @@ def main() -> None:
     parser.add_argument(
         "--val", type=Path, help="examples that confidence is calibrated on; it is scored where they are given"
     )
-    parser.add_argument("--prior", type=Path, help="what the stage prior has fitted; --val needs it")
     parser.add_argument("--predictions", type=Path, help="folder for the predictions, OUT unless given")
     paths = parser.parse_args()
-    if paths.val and not paths.prior:
-        parser.error("--val needs --prior")
     params = load_params("eval", EvalParams)
     tracked = load_params("tracking", TrackingParams)
     sure = load_params("confidence", ConfidenceParams)
@@ -122,22 +115,21 @@ def main() -> None:
     model = student.load_student(paths.adapter)
     grammar = answering.grammar_of(model, load_params("decoding", DecodingParams).copied)
     classes = model.catalogue.classes
-    prior = load_prior(paths.prior) if paths.prior else None
     calibrated = None
     predicted = paths.predictions or paths.out
-    if paths.val and prior:
+    if paths.val:
         val = evaluate(model, grammar, load_questions(paths.val), params)
         write_jsonl(predicted / "val_predictions.jsonl", val)
-        calibrated = calibration.fit_with_threshold(evidence(val, prior), scoring.corrects(val), sure.precision)
+        calibrated = calibration.fit_with_threshold(confidences(val), scoring.corrects(val), sure.precision)
     results, curve = {}, []
     for prefix, questions in files.items():
         predictions = evaluate(model, grammar, questions, params)
         write_jsonl(predicted / f"{prefix}predictions.jsonl", predictions)
         results[f"{prefix}test"] = score(questions, predictions, classes)
-        if prior and calibrated and any(row.calls is not None for row in predictions):
-            speaking, right = evidence(predictions, prior), scoring.corrects(predictions)
-            results[f"{prefix}test"]["confidence"] = confidence.scores(speaking, right, *calibrated, sure)
-            probabilities = [calibrated[0].apply(one) for one in speaking]
+        if calibrated and any(row.calls is not None for row in predictions):
+            own, right = confidences(predictions), scoring.corrects(predictions)
+            results[f"{prefix}test"]["confidence"] = confidence.scores(own, right, *calibrated, sure)
+            probabilities = [calibrated[0].apply(one) for one in own]
             curve += [(f"{prefix}test", *point) for point in confidence.risk_coverage(probabilities, right)]
         if not prefix:
             confusion = pd.DataFrame(scoring.confusion(predictions), columns=["actual", "predicted"])

@@ -14,7 +14,7 @@ from rich.table import Table
 from tqdm import tqdm
 
 from toolforge import answering, calibration, card, parity, router, scoring, student, template
-from toolforge.calibration import Calibration, Evidence
+from toolforge.calibration import Calibration
 from toolforge.confidence import ConfidenceParams
 from toolforge.copying import DecodingParams
 from toolforge.device import memory_for
@@ -23,9 +23,8 @@ from toolforge.grammar import Grammar
 from toolforge.merging import load_merged, merge
 from toolforge.params import Params, load_params
 from toolforge.parity import Answers
-from toolforge.prior import Prior, load_prior
+from toolforge.prior import load_prior
 from toolforge.prompt import QUERY, parse, render
-from toolforge.prompt import answer as written
 from toolforge.quantizing import Quantization, convert, quantize
 from toolforge.records import Example, ToolCall, read_rows, write_json, write_text
 from toolforge.router import Router, RouterSettings
@@ -57,12 +56,12 @@ class ExportParams(Params):
 def export(
     gold: Answers,
     answers: Mapping[str, Answers],
-    evidence: Sequence[Evidence],
+    confidences: Sequence[float],
     params: ExportParams,
     precision: float,
 ) -> tuple[Calibration, dict[str, Any]]:
     """The calibration of the exported router, and the figures, from the `answers` of the trained, merged and exported form to the same queries
-    and what speaks for the exported one's; `precision` is what the threshold promises. Raises InputError where the merged or the
+    and the exported one's uncalibrated confidences; `precision` is what the threshold promises. Raises InputError where the merged or the
     exported form is not the trained one.
     """
     for form in ("merged", "exported"):
@@ -70,8 +69,8 @@ def export(
         if fault:
             raise InputError(f"export: {fault}")
     correct = parity.corrects(gold, answers["exported"])
-    found, threshold = calibration.fit_with_threshold(evidence, correct, precision)
-    sure = [threshold is not None and found.apply(one) >= threshold for one in evidence]
+    found, threshold = calibration.fit_with_threshold(confidences, correct, precision)
+    sure = [threshold is not None and found.apply(confidence) >= threshold for confidence in confidences]
     return found, {
         "n": len(gold),
         "accuracy": {
@@ -83,8 +82,8 @@ def export(
             for form in ("merged", "exported")
         },
         "calibration": {
-            "ece": round(calibration.expected_error(calibration.cross_fitted(evidence, correct), correct), 4),
-            "ece_uncalibrated": round(calibration.expected_error([one.model for one in evidence], correct), 4),
+            "ece": round(calibration.expected_error(calibration.cross_fitted(confidences, correct), correct), 4),
+            "ece_uncalibrated": round(calibration.expected_error(confidences, correct), 4),
             "precision": precision,
             "threshold": threshold,
             "coverage": round(sum(sure) / len(gold), 4),
@@ -115,15 +114,13 @@ def answer(model: Student, grammar: Grammar, examples: Sequence[Example], params
     return [one if one is not None and not model.catalogue.fault(one) else None for one in calls]
 
 
-def routed(asked: Router, prior: Prior, query: str) -> tuple[Sequence[ToolCall] | None, Evidence]:
-    """The calls of an exported router that is not calibrated yet, and what speaks for them; None, and nothing, for a query that it refuses, as where a
-    model that was hardly trained ends no answer.
-    """
+def routed(asked: Router, query: str) -> tuple[Sequence[ToolCall] | None, float]:
+    """The exported router's calls and their confidence; None and 0 for a query that it refuses, as where a model that was hardly trained ends no answer."""
     try:
         routing = asked.route(query)
     except InputError:
-        return None, Evidence(0.0, 0.0)
-    return routing.calls, Evidence(routing.confidence, prior.probability(query, written(routing.calls)))
+        return None, 0.0
+    return routing.calls, routing.confidence
 
 
 def prompt(trained: Student, query: str, system: str | None = None) -> str:
@@ -216,10 +213,10 @@ def main() -> None:
             quantize(whole, gguf, params.quantization)
         router.save(trial, gguf, trained.catalogue, prior, settings)
         asked = Router.load(trial)
-        routings = [routed(asked, prior, example.query) for example in tqdm(val, desc="answering", unit="query")]
+        routings = [routed(asked, example.query) for example in tqdm(val, desc="answering", unit="query")]
         answers["exported"] = [calls for calls, _ in routings]
-        evidence = [one for _, one in routings]
-        found, figures = export(gold, answers, evidence, params, precision)
+        confidences = [confidence for _, confidence in routings]
+        found, figures = export(gold, answers, confidences, params, precision)
         figures |= {
             "systems": systems,
             "quantization": params.quantization,
