@@ -71,7 +71,7 @@ def test_a_pipe_is_read_as_a_file_is_and_a_folder_is_none(tmp_path):
     os.close(write)
     assert read_rows(Path(f"/dev/fd/{read}"), Example) == [EXAMPLE]
     os.close(read)
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(InputError, match="a folder; name a file of rows"):
         read_rows(tmp_path, Example)
 
 

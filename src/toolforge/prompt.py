@@ -45,7 +45,7 @@ _CALLS = TypeAdapter(list[ToolCall])
 
 
 def parse(text: str) -> list[ToolCall] | None:
-    """The calls that a completion says, or None where it is not a JSON list of calls, or a number in it reads as infinity or as none."""
+    """The calls that a completion says, or None where it is not a JSON list of calls, and where a number in it is infinite or NaN."""
     try:
         calls = _CALLS.validate_json(text)
         json.dumps([call.arguments for call in calls], allow_nan=False)

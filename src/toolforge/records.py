@@ -102,8 +102,10 @@ def read_jsonl(path: Path, kind: type[R]) -> Iterator[tuple[int, R]]:
     Raises InputError with file, line and fault where the file is missing or a line is not such a row. Lines end at
     LF only: a value may hold U+2028, which str.splitlines would cut at.
     """
+    if path.is_dir():
+        raise InputError(f"{path}: a folder; name a file of rows")
     # A pipe is no regular file.
-    if not path.exists() or path.is_dir():
+    if not path.exists():
         raise InputError(f"{path}: no such file")
     with path.open(encoding="utf-8", newline="\n") as lines:
         try:
@@ -142,6 +144,7 @@ def read_yaml(path: Path) -> Any:
 
 def first_fault(error: ValidationError) -> str:
     """The first fault that pydantic found, as `place: what is wrong`."""
+    # Pydantic's page, the exception and the value are left out: no line shows them, and a value may be long or secret.
     fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
     place = ".".join(str(part) for part in fault["loc"])
     return f"{place}: {fault['msg']}" if place else fault["msg"]
