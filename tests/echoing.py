@@ -10,7 +10,6 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-from few_shot import PRIOR
 from toolforge.calibration import Calibration
 from toolforge.decoding import Answer
 from toolforge.errors import InputError
@@ -40,7 +39,7 @@ def echo_router():
     settings = RouterSettings(
         name="echo", before="", after="", stop="", copied=(), calibration=Calibration(), threshold=None
     )
-    return Router(Echo(), load_tools(ROOT / "data" / "tools.json"), PRIOR, settings)
+    return Router(Echo(), load_tools(ROOT / "data" / "tools.json"), settings)
 
 
 @contextmanager

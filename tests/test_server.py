@@ -20,7 +20,8 @@ from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.openai import OpenAIProvider
 
 from echoing import TOO_LONG, echo_router, echo_server
-from toolforge.openai_api import NO_CALL, Function
+from toolforge.openai_api import NO_CALL
+from toolforge.signatures import Function
 
 KEY = "k-€7"
 LIMIT = 20_000

@@ -8,28 +8,18 @@ Tokens are not counted, so no answer has a `usage`, whatever `stream_options` sa
 import json
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from textwrap import shorten
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    FailFast,
-    Field,
-    JsonValue,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, FailFast, Field, JsonValue, ValidationError
 
 from toolforge.records import first_fault
 from toolforge.router import Routing
+from toolforge.signatures import Function, difference
 from toolforge.tools import Catalogue
 
-# The characters, references times the longest definition, that a tool's references may come to: a body can be its square.
-DEFINITIONS = 2000
 # The content where nothing is called. Agent frameworks take an empty answer for a fault and ask again.
 NO_CALL = "No tool is called."
 
@@ -71,95 +61,6 @@ def _part(part: JsonValue) -> str:
     if kind != "text" or not isinstance(text, str):
         raise ApiError(400, "unsupported_value", f"this model reads text parts alone, not {kind!r}", "messages")
     return text
-
-
-class Parameters(BaseModel):
-    """The arguments of a tool, or what an argument that is an object holds."""
-
-    properties: dict[str, "Argument"] = {}
-    required: Annotated[frozenset[str], FailFast()] = frozenset()
-
-    @property
-    def signature(self) -> str:
-        """Names, types, and a `?` where a value may be left out. Strict schemas require all, and have null stand for what is left out."""
-        return ", ".join(
-            f"{name}{'' if name in self.required and not kind.nullable else '?'}: {kind}"
-            for name, kind in sorted(self.properties.items())
-        )
-
-
-class Argument(Parameters):
-    """What of an argument's schema decides whether a value fits."""
-
-    type: Annotated[list[str], BeforeValidator(lambda kind: [kind] if isinstance(kind, str) else kind)] = []
-    enum: list[JsonValue] = []
-    items: "Argument | None" = None
-    anyOf: list["Argument"] = []  # noqa: N815 - JSON schema's own word
-
-    @model_validator(mode="before")
-    @classmethod
-    def _plain(cls, schema: Any) -> Any:
-        # JSON schema's `true`: any value fits.
-        if schema is True:
-            return {}
-        return {**schema, "enum": [schema["const"]]} if isinstance(schema, dict) and "const" in schema else schema
-
-    @property
-    def nullable(self) -> bool:
-        """Whether null fits beside other values."""
-        return any("null" in part.type or None in part.enum for part in (self, *self.anyOf))
-
-    def __str__(self) -> str:
-        """The types and values, in one order however they are written."""
-        parts = [self, *self.anyOf]
-        # Of a type that stands twice the inside would be written out twice, and at each level again.
-        kinds = sorted({part.kind(name) for part in parts for name in set(part.type)} - {"null"})
-        values = sorted({str(value) for part in parts for value in part.enum} - {"None"})
-        return "|".join(kinds) + (f" of {'|'.join(values)}" if values else "")
-
-    def kind(self, name: str) -> str:
-        """One of its types, with what is inside."""
-        if name == "array" and self.items:
-            return f"array of ({self.items})"
-        return f"object of ({self.signature})" if name == "object" and self.properties else name
-
-
-def _inlined(schema: Any, known: dict[str, Any]) -> Any:
-    if isinstance(schema, list):
-        return [_inlined(part, known) for part in schema]
-    if not isinstance(schema, dict):
-        return schema
-    reference = schema.get("$ref")
-    if isinstance(reference, str) and reference in known:
-        return known[reference]
-    return {key: _inlined(value, known) for key, value in schema.items()}
-
-
-class Function(BaseModel):
-    """A tool's name and arguments. Descriptions, titles and defaults are not read."""
-
-    name: str
-    parameters: Parameters = Parameters()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _with_definitions(cls, function: Any) -> Any:
-        """With what pydantic defines under `$defs`, an enum or a model, in the place of its references, one level deep."""
-        if not isinstance(function, dict) or not isinstance(function.get("parameters"), dict):
-            return function
-        parameters = dict(function["parameters"])
-        definitions = parameters.pop("$defs", None)
-        if not isinstance(definitions, dict) or not definitions:
-            return function
-        longest = max(len(json.dumps(each)) for each in definitions.values())
-        if longest * json.dumps(parameters).count('"$ref"') > DEFINITIONS:
-            return function
-        known = {f"#/$defs/{name}": each for name, each in definitions.items()}
-        return {**function, "parameters": _inlined(parameters, known)}
-
-    def __str__(self) -> str:
-        """The signature. Two functions that the same calls fit have the same."""
-        return f"{self.name}({self.parameters.signature})"
 
 
 class Tool(BaseModel):
@@ -204,7 +105,7 @@ class ChatRequest(BaseModel):
                 allowed = " or ".join(json.dumps(each) for each in harmless if each is not None) or "no value"
                 message = f"{name} can only be {allowed} here, not {json.dumps(value)[:80]}"
                 raise ApiError(400, "unsupported_value", message, name)
-        if self.tools is not None and (fault := difference(self.tools, catalogue)):
+        if self.tools is not None and (fault := difference([tool.function for tool in self.tools], catalogue)):
             message = f"tools differ from the catalogue that this model was trained on: {shorten(fault, 600)}; GET /v1/models has it"
             raise ApiError(400, "tools_differ", message, "tools")
 
@@ -235,20 +136,6 @@ def read(body: bytes) -> ChatRequest:
         return ChatRequest.model_validate_json(body)
     except ValidationError as error:
         raise ApiError(400, "invalid_request", first_fault(error)) from None
-
-
-def difference(tools: Sequence[Tool], catalogue: Catalogue) -> str | None:
-    """How a request's tools differ from the catalogue, or None. The order does not count, nor do descriptions: names,
-    arguments, their types and enums, and which are required do.
-    """
-    known = {schema["function"]["name"]: Function.model_validate(schema["function"]) for schema in catalogue.schemas}
-    given = {tool.function.name: tool.function for tool in tools}
-    for name, function in known.items():
-        if name not in given:
-            return f"{name!r} is missing"
-        if str(given[name]) != str(function):
-            return f"{function} is given as {given[name]}"
-    return next((f"{name!r} is not in it" for name in given if name not in known), None)
 
 
 @dataclass(frozen=True)
