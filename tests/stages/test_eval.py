@@ -4,7 +4,7 @@ import pytest
 
 from toolforge.errors import InputError
 from toolforge.records import Prediction, Question, ToolCall
-from toolforge.stages.eval import load_questions, score
+from toolforge.stages.eval import confidences, load_questions, score
 
 
 def weather(*places):
@@ -65,6 +65,15 @@ def test_rows_without_gold_are_only_counted():
 def test_a_slice_that_no_row_is_in_is_left_out():
     assert "by_suite" not in found(ROWS[:2])
     assert "by_unseen_entities" not in found(ROWS[1:2])
+
+
+def test_a_row_without_gold_has_no_confidence_to_calibrate():
+    said = [
+        Prediction(id="a", query="weather", calls=[], predicted=[], answer="[]", confidence=0.5),
+        Prediction(id="b", query="hi", calls=None, predicted=[], answer="[]", confidence=0.25),
+        Prediction(id="c", query="hi", calls=[], predicted=[], answer="[]", confidence=0.75),
+    ]
+    assert confidences(said) == [0.5, 0.75]
 
 
 def test_a_file_without_a_row_is_refused(tmp_path):

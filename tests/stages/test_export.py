@@ -3,7 +3,7 @@
 import pytest
 
 from few_shot import save_few_shot
-from toolforge.calibration import fit
+from toolforge.calibration import expected_error, fit
 from toolforge.errors import InputError
 from toolforge.prompt import PromptParams
 from toolforge.records import Example, ToolCall
@@ -54,6 +54,7 @@ def test_the_figures_are_those_of_the_answers():
     assert sure["threshold"] == pytest.approx(found.apply(CONFIDENCES[-1]))
     assert sure["coverage"] == 0.905
     assert 0 <= sure["ece"] < 0.05
+    assert sure["ece_uncalibrated"] == round(expected_error(CONFIDENCES, [True] * 180 + [False] * 20), 4)
 
 
 @pytest.mark.parametrize("form", ["merged", "exported"])
@@ -89,7 +90,7 @@ def test_a_query_that_the_router_refuses_counts_as_wrong_and_does_not_stop_the_s
     assert routed(asked, "rain " * 2000) == (None, 0.0)
     calls, confidence = routed(asked, "weather in Rome")
     assert calls == weather("Rome")
-    assert confidence > 0
+    assert 0 < confidence < 1
 
 
 def test_the_card_shows_the_shortest_queries_that_are_rightly_answered():
